@@ -1,0 +1,53 @@
+"""The base of all configuration: constructor, TOML file and ``--set`` build the same object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import pydantic
+
+from netflixdask.errors import ConfigError
+
+
+class Config(pydantic.BaseModel):
+    """A frozen, typed set of options that forbids unknown names."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def build(cls, config: Self | None = None, /, **options: Any) -> Self:
+        """Take a finished ``config`` or its options by name, never both.
+
+        Raises:
+            ConfigError: if an option is unknown or out of range, with what is known or allowed.
+        """
+        if config is not None:
+            if options:
+                names = ", ".join(sorted(options))
+                raise ConfigError(
+                    f"{cls.__name__}: found a configuration object and also {names}; "
+                    "give one or the other"
+                )
+            return config
+        try:
+            return cls(**options)
+        except pydantic.ValidationError as error:
+            raise ConfigError(_explain(cls, error)) from None
+
+    @classmethod
+    def from_strings(cls, pairs: Mapping[str, str]) -> Self:
+        """Build from ``--set key=value`` texts; pydantic turns each text into its field's type."""
+        return cls.build(**pairs)
+
+
+def _explain(cls: type[Config], error: pydantic.ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "options"
+        if item["type"] == "extra_forbidden":
+            known = ", ".join(cls.model_fields)
+            lines.append(f"{cls.__name__}: unknown option {name!r}; known are: {known}")
+        else:
+            lines.append(f"{cls.__name__}: {name} = {item['input']!r}: {item['msg'].lower()}")
+    return "; ".join(lines)

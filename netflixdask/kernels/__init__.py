@@ -1,0 +1,29 @@
+"""Numba kernels: numbers in, numbers out. No Dask, no tables, no disk.
+
+Every kernel is ``nogil=True, cache=True`` and never ``parallel=True``: numba's default threading
+layer aborts when two Dask threads enter it, and parallelism comes from tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import llvmlite.binding
+import numba
+from numba.core import config as numba_config
+
+
+def cache_dir() -> Path:
+    """Return the folder of compiled kernels, one for each CPU type and set of versions."""
+    cpu = llvmlite.binding.get_host_cpu_name()
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    versions = f"numba{numba.__version__}-py{platform.python_version()}"
+    return base / "netflixdask" / "kernels" / f"{cpu}-{versions}"
+
+
+# A cache shared by hosts of different CPUs would be rewritten by each in turn, so its folder is
+# named by the CPU. Numba reads the setting when a kernel is declared, hence before any of them.
+if not numba_config.CACHE_DIR:
+    numba_config.CACHE_DIR = str(cache_dir())

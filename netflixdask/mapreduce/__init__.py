@@ -1,0 +1,29 @@
+"""The map/reduce contract and its two engines; partitions are opaque, no store is imported."""
+
+from __future__ import annotations
+
+from netflixdask.mapreduce.contract import (
+    Engine,
+    Handle,
+    Key,
+    MapReduce,
+    load_all,
+    run,
+    split_evenly,
+)
+from netflixdask.mapreduce.dask_engine import DaskEngine
+from netflixdask.mapreduce.engines import use_engine
+from netflixdask.mapreduce.sequential import SequentialEngine
+
+__all__ = [
+    "DaskEngine",
+    "Engine",
+    "Handle",
+    "Key",
+    "MapReduce",
+    "SequentialEngine",
+    "load_all",
+    "run",
+    "split_evenly",
+    "use_engine",
+]

@@ -1,0 +1,228 @@
+"""The contract of a map/reduce stage, and the one function that runs it on any engine.
+
+::
+
+    partitions      map_partition(blocks)        combine(a, b)        finalize(key, acc)    sink
+    ┌────────┐
+    │ b0  b1 │ ──▶ {tile 0: acc, tile 1: acc} ─┐
+    ├────────┤                                 ├─▶ tile 0: acc ──▶ table ──▶ part-00000.parquet
+    │ b2  b3 │ ──▶ {tile 0: acc, tile 1: acc} ─┤
+    ├────────┤                                 └─▶ tile 1: acc ──▶ table ──▶ part-00001.parquet
+    │ b4     │ ──▶ {tile 1: acc} ──────────────┘
+
+Hadoop calls these map, combine and reduce; a Dask dataframe chunk, combine and aggregate. A keyed
+map output is the shuffle. How many partitions a task is given is the engine's choice and must not
+show in the result: ``combine`` is associative and commutative exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+Key = tuple[int | str, ...]
+Handle = Any  # a value (sequential) or a future (Dask): what submit returns and takes
+Block = TypeVar("Block")
+Acc = TypeVar("Acc")
+
+
+class MapReduce(ABC, Generic[Block, Acc]):
+    """A stage: four pure functions over blocks. Subclasses are frozen, picklable dataclasses."""
+
+    name: ClassVar[str]
+    """Letters and dashes only: it names the tasks on the dashboard."""
+    split_every: ClassVar[int] = 8
+    """Accumulators that one combine task merges; a stage that only collects sets it high."""
+
+    def keys(self) -> list[Key]:
+        """Return every key that may be emitted; ``()`` alone for a stage with one result."""
+        return [()]
+
+    @abstractmethod
+    def map_partition(self, blocks: Iterable[Block]) -> dict[Key, Acc]:
+        """Accumulate over the blocks that one task was given, in place."""
+
+    @abstractmethod
+    def combine(self, a: Acc, b: Acc) -> Acc:
+        """Merge ``b`` into ``a``; exact, associative, commutative. ``a`` may be updated."""
+
+    def copy(self, acc: Acc) -> Acc:
+        """Return what ``combine`` may update without changing ``acc``."""
+        return copy.deepcopy(acc)
+
+    @abstractmethod
+    def finalize(self, key: Key, acc: Acc) -> Any:
+        """Turn the whole accumulator of one key into its result, usually a table."""
+
+    def for_keys(self, keys: Sequence[Key]) -> Self:
+        """Return the stage restricted to ``keys``, so that others are never held."""
+        raise NotImplementedError(f"{self.name} does not restrict its keys")
+
+
+class Engine(Protocol):
+    """Where tasks run. Results never depend on ``n_workers`` and ``n_threads``."""
+
+    @property
+    def n_workers(self) -> int:
+        """Worker processes."""
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of all workers together."""
+
+    def submit(
+        self, fn: Callable[..., Any], *args: Any, name: str, index: int | tuple[int, ...] = 0
+    ) -> Handle:
+        """Run ``fn(*args)``, a pure function, later; handles among ``args`` become values.
+
+        ``name`` (letters and dashes) groups the task on the dashboard, ``index`` tells it apart.
+        """
+
+    def put(self, value: Any, *, name: str) -> Handle:
+        """Hold a value of this process where tasks can reach it."""
+
+    def persist(self, lazy: Any) -> Handle:
+        """Return a handle of the value of a Dask delayed object."""
+
+    def gather(self, handles: Sequence[Handle]) -> list[Any]:
+        """Return the values, in order; the first failure is raised."""
+
+    def stage(self, name: str) -> Any:
+        """Enter a stage: a span on the dashboard and a progress line on the terminal."""
+
+
+def run(
+    stage: MapReduce[Any, Any],
+    partitions: Sequence[Any],
+    *,
+    engine: Engine,
+    sink: Callable[[Key, Any], Any] | None = None,
+    n_maps: int | None = None,
+    key_groups: int | None = None,
+) -> dict[Key, Any]:
+    """Run ``stage`` over ``partitions`` and return its result for every key that was emitted.
+
+    Args:
+        stage: what to run.
+        partitions: handles of blocks, or picklable functions of no argument that load one; a
+            loaded block lives only while its map task looks at it.
+        engine: where.
+        sink: called in the task that finalized a key, with the key and its result; what it
+            returns (such as the entry of the file it wrote) comes back instead of the result.
+        n_maps: number of map tasks; by default one a partition.
+        key_groups: run the map once for each of so many groups of keys, so that a task holds the
+            accumulators of its own group only (the blocks are then loaded once a group).
+    """
+    groups = split_evenly(partitions, n_maps or len(partitions))
+    keys = stage.keys()
+    # The stage travels once to each worker, however many tasks and however big its tables.
+    held = engine.put(stage, name=stage.name)
+    key_sets = split_evenly(keys, key_groups) if key_groups and key_groups > 1 else [keys]
+    outputs: list[tuple[Key, Handle]] = []
+    for number, some in enumerate(key_sets):
+        only = list(some) if len(key_sets) > 1 else None
+        outputs += _submit_keys(stage, held, some, only, groups, engine, sink, number)
+    results = engine.gather([handle for _, handle in outputs])
+    return {
+        key: result
+        for (key, _), result in zip(outputs, results, strict=True)
+        if not isinstance(result, _Nothing)
+    }
+
+
+def _submit_keys(
+    stage: MapReduce[Any, Any],
+    held: Handle,
+    keys: Sequence[Key],
+    only: list[Key] | None,
+    groups: Sequence[Sequence[Any]],
+    engine: Engine,
+    sink: Callable[[Key, Any], Any] | None,
+    number: int,
+) -> list[tuple[Key, Handle]]:
+    def submit(fn: Callable[..., Any], *args: Any, step: str, index: tuple[int, ...]) -> Handle:
+        return engine.submit(fn, *args, name=f"{stage.name}-{step}", index=(number, *index))
+
+    maps = [
+        submit(_map, held, only, list(group), step="map", index=(m,))
+        for m, group in enumerate(groups)
+    ]
+    outputs: list[tuple[Key, Handle]] = []
+    for at, key in enumerate(keys):
+        level = maps
+        if len(keys) > 1 and len(maps) > 1:
+            # A task of its own for each key and map: only this key's bytes travel.
+            level = [submit(_pick, key, m, step="pick", index=(at, i)) for i, m in enumerate(maps)]
+        depth = 0
+        while len(level) > stage.split_every:
+            level = [
+                submit(_combine, held, key, list(some), step="combine", index=(at, depth, i))
+                for i, some in enumerate(_batched(level, stage.split_every))
+            ]
+            depth += 1
+        outputs.append(
+            (key, submit(_finish, held, key, list(level), sink, step="finalize", index=(at,)))
+        )
+    return outputs
+
+
+class _Nothing:
+    """The key was not emitted by any map."""
+
+
+def _map(stage: MapReduce[Any, Any], only: list[Key] | None, group: list[Any]) -> dict[Key, Any]:
+    part = stage if only is None else stage.for_keys(only)
+    return part.map_partition(load_all(group))
+
+
+def load_all(group: Iterable[Any]) -> Iterator[Any]:
+    """Yield the blocks one after the other; loaders are called as their turn comes."""
+    for item in group:
+        yield item() if callable(item) else item
+
+
+def _pick(key: Key, mapped: dict[Key, Any]) -> dict[Key, Any]:
+    return {key: mapped[key]} if key in mapped else {}
+
+
+def _combine(stage: MapReduce[Any, Any], key: Key, parts: list[dict[Key, Any]]) -> dict[Key, Any]:
+    found = [part[key] for part in parts if key in part]
+    if not found:
+        return {}
+    if len(found) == 1:
+        return {key: found[0]}
+    # The parts belong to other tasks, which Dask may ask again: only a copy is updated.
+    return {key: functools.reduce(stage.combine, found[1:], stage.copy(found[0]))}
+
+
+def _finish(
+    stage: MapReduce[Any, Any],
+    key: Key,
+    parts: list[dict[Key, Any]],
+    sink: Callable[[Key, Any], Any] | None,
+) -> Any:
+    whole = _combine(stage, key, parts)
+    if key not in whole:
+        return _Nothing()
+    result = stage.finalize(key, whole[key])
+    return result if sink is None else sink(key, result)
+
+
+def split_evenly(items: Sequence[Any], n: int) -> list[Sequence[Any]]:
+    """Cut ``items`` into at most ``n`` runs of nearly equal length, none empty.
+
+    >>> split_evenly([1, 2, 3, 4, 5], 2)
+    [[1, 2], [3, 4, 5]]
+    """
+    n = max(1, min(n, len(items)))
+    edges = [len(items) * i // n for i in range(n + 1)]
+    return [items[a:b] for a, b in itertools.pairwise(edges) if b > a]
+
+
+def _batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

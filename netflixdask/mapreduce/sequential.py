@@ -1,0 +1,53 @@
+"""The sequential engine: every task at once, here. The oracle of the tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from netflixdask.progress import StageProgress
+
+
+class SequentialEngine:
+    """Runs a task when it is submitted, in this thread; a handle is the value itself."""
+
+    n_workers = 1
+    n_threads = 1
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._progress: StageProgress | None = None
+
+    def submit(
+        self, fn: Callable[..., Any], *args: Any, name: str, index: int | tuple[int, ...] = 0
+    ) -> Any:
+        """Return ``fn(*args)``."""
+        result = fn(*args)
+        self._done += 1
+        if self._progress is not None:
+            self._progress.update(self._done, self._done)
+        return result
+
+    def put(self, value: Any, *, name: str) -> Any:
+        """Return ``value``."""
+        return value
+
+    def persist(self, lazy: Any) -> Any:
+        """Return the value of a Dask delayed object."""
+        return lazy.compute(scheduler="synchronous")
+
+    def gather(self, handles: Sequence[Any]) -> list[Any]:
+        """Return ``handles`` as a list."""
+        return list(handles)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[StageProgress]:
+        """Show one progress line."""
+        outer, self._done = self._progress, 0
+        with StageProgress(name) as progress:
+            self._progress = progress
+            try:
+                yield progress
+            finally:
+                self._progress = outer

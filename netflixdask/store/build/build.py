@@ -1,0 +1,335 @@
+"""The two passes: parse and count, then shuffle to both orders and write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from netflixdask.errors import InputError
+from netflixdask.mapreduce import Engine, run, use_engine
+from netflixdask.store import schemas
+from netflixdask.store.build.distinct import DistinctIds, rating_scale
+from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
+from netflixdask.store.build.rows import number_of, parse, union_ids
+from netflixdask.store.build.shuffle import (
+    BlockResult,
+    Run,
+    ShuffleRatings,
+    WriteBlock,
+    time_array,
+)
+from netflixdask.store.build.writer import StoreWriter, new_store
+from netflixdask.store.manifest import Accounting, SourceEntry
+from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.readers.base import (
+    Chunk,
+    Holdout,
+    IdColumn,
+    OnError,
+    Reject,
+    Source,
+    SourceFile,
+)
+
+BLOCK_RATINGS = 4_000_000
+CHUNK_BYTES = 16 << 20
+MAX_SOURCES = 100  # files listed one by one in the manifest; more are summed up in one entry
+
+
+def build_from_source(
+    source: Source,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    on_error: OnError = "fail",
+    block_ratings: int = BLOCK_RATINGS,
+    chunk_bytes: int = CHUNK_BYTES,
+    numbered: bool = False,
+    config: dict[str, Any] | None = None,
+) -> RatingsStore:
+    """Write the ratings of ``source`` as a store.
+
+    Args:
+        source: what to read.
+        path: the store's folder.
+        overwrite: replace the store that is there by its next generation.
+        on_error: ``"fail"`` stops at the first bad row, ``"reject"`` sets bad rows aside.
+        block_ratings: about how many ratings a block file holds.
+        chunk_bytes: about how much text one task parses.
+        numbered: the raw ids are numbers already and stay what they are.
+        config: what to record in the manifest.
+
+    Memory: the parsed rows (12 to 28 bytes a rating, by the width of ids and times) are held by
+    the workers between the passes, then the runs of both orders (2 x 17 bytes a rating).
+    """
+    with use_engine() as engine, new_store(path, overwrite=overwrite) as writer:
+        with engine.stage("ingest"):
+            return _build(
+                source, writer, engine, on_error, block_ratings, chunk_bytes, numbered, config or {}
+            )
+
+
+def _build(
+    source: Source,
+    writer: StoreWriter,
+    engine: Engine,
+    on_error: OnError,
+    block_ratings: int,
+    chunk_bytes: int,
+    numbered: bool,
+    config: dict[str, Any],
+) -> RatingsStore:
+    parsed = [_submit_parse(chunk, engine, on_error) for chunk in source.chunks(chunk_bytes)]
+    asides = engine.submit(_asides, source, on_error, name="ingest-titles")
+    hashes = engine.submit(_md5, source.files, name="ingest-md5")
+    found = run(DistinctIds(), parsed, engine=engine)
+    titles, holdouts = engine.gather([asides])[0]
+    n_rows, rejects = found["rejects",]
+    if ("rating",) not in found or not len(found["rating",][0]):
+        raise InputError(
+            f"{source.files[0].name}: no rating could be read"
+            + (f" ({len(rejects)} rows were rejected)" if rejects else "")
+            + "; expected at least one row"
+        )
+    values, value_counts = found["rating",]
+    scale = rating_scale(values, source.rating_range)
+    users = _domain(found["user",][0], [h.ratings.user_id for h in holdouts], numbered)
+    items = _domain(found["item",][0], [h.ratings.item_id for h in holdouts], numbered)
+    timed = source.time_kind != "none"
+    shuffle = ShuffleRatings(
+        user_ids=users,
+        item_ids=items,
+        user_edges=_edges(users, found["user",], block_ratings),
+        item_edges=_edges(items, found["item",], block_ratings),
+        whole=scale.whole,
+        timed=timed,
+        scrub=scrub_keys(holdouts, users, items),
+    )
+    sink = WriteBlock(str(writer.folder), source.time_kind, scale.whole)
+    blocks = run(shuffle, parsed, engine=engine, sink=sink)
+    by_user: list[BlockResult] = [blocks[key] for key in shuffle.keys() if key[0] == "user"]
+    by_item: list[BlockResult] = [blocks[key] for key in shuffle.keys() if key[0] == "item"]
+    held, entries = {}, []
+    for holdout in holdouts:
+        table, more = _holdout_table(holdout, users, items, source, by_user, on_error)
+        rejects = [*rejects, *more, *holdout.rejects]
+        held[holdout.name] = writer.write(f"holdout/{holdout.name}.parquet", table)
+        entries.append(_entry(holdout.file, holdout.name, len(holdout.ratings)))
+    user_counts = np.concatenate([block.counts for block in by_user])
+    item_counts = np.concatenate([block.counts for block in by_item])
+    n_ratings, n_scrubbed = int(user_counts.sum()), sum(len(b.scrubbed[0]) for b in by_user)
+    n_duplicates = sum(len(block.duplicates[0]) for block in by_user)
+    training_rejects = len(found["rejects",][1])
+    assert n_rows == n_ratings + n_scrubbed + n_duplicates + training_rejects
+    if n_ratings == 0:
+        raise InputError(f"{source.files[0].name}: all ratings are in the probe; none is left")
+    kinds = source.id_kinds
+    duplicates = _duplicates(by_user, users, items, source)
+    return writer.commit(
+        n_users=len(users),
+        n_items=len(items),
+        n_ratings=n_ratings,
+        rating=scale,
+        time_kind=source.time_kind,
+        stars=_histogram(values, value_counts, by_user),
+        user_id_kind=kinds.user,
+        item_id_kind=kinds.item,
+        id_generations={"users": [len(users)], "items": [len(items)]},
+        layout=source.layout,
+        sources=[*_sources(source.files, engine.gather([hashes])[0], n_rows), *entries],
+        accounting=Accounting(
+            rows_read=n_rows,
+            ratings=n_ratings,
+            scrubbed=n_scrubbed,
+            duplicates=n_duplicates,
+            rejects=training_rejects,
+        ),
+        by_user=[block.entry for block in by_user],
+        by_item=[block.entry for block in by_item],
+        users=writer.write("users.parquet", user_table(users, user_counts, kinds.user)),
+        items=writer.write("items.parquet", item_table(items, item_counts, kinds.item, titles)),
+        holdout=held,
+        duplicates=writer.write("duplicates.parquet", duplicates) if n_duplicates else None,
+        rejects=writer.write("rejects.parquet", _reject_table(rejects)) if rejects else None,
+        config=config,
+    )
+
+
+def _submit_parse(chunk: Chunk, engine: Engine, on_error: OnError) -> Any:
+    lazy = getattr(chunk, "delayed", None)
+    if lazy is not None:
+        frame = engine.persist(lazy)
+        return engine.submit(
+            _parse_partition,
+            chunk.without_data(),
+            frame,
+            on_error,  # type: ignore[attr-defined]
+            name="ingest-parse",
+            index=chunk.index,
+        )
+    held = engine.put(chunk, name="ingest-rows") if getattr(chunk, "heavy", False) else chunk
+    return engine.submit(parse, held, on_error, name="ingest-parse", index=chunk.index)
+
+
+def _parse_partition(chunk: Any, frame: Any, on_error: OnError) -> Any:
+    return parse(chunk.with_data(frame), on_error)
+
+
+def _asides(source: Source, on_error: OnError) -> tuple[pa.Table | None, list[Holdout]]:
+    return source.titles(), source.holdouts(on_error)
+
+
+def _domain(seen: IdColumn, others: Sequence[IdColumn], numbered: bool) -> IdColumn:
+    if numbered:
+        low = int(np.min(seen))
+        if low < 0:
+            raise InputError(f"dataframe: number {low} is negative; expected 0-based numbers")
+        return np.arange(int(np.max(seen)) + 1)
+    return union_ids([seen, *others]) if others else seen
+
+
+def _edges(
+    domain: IdColumn, found: tuple[IdColumn, NDArray[np.int64]], block_ratings: int
+) -> NDArray[np.int64]:
+    """Cut the numbers into blocks of nearly equal ratings; depends on the counts only."""
+    counts = np.zeros(len(domain), np.int64)
+    counts[number_of(found[0], domain)] = found[1]
+    ends = np.cumsum(counts)
+    n_blocks = max(1, -(-int(ends[-1]) // block_ratings))
+    wanted = np.arange(1, n_blocks) * ends[-1] // n_blocks
+    cuts = np.unique(np.searchsorted(ends, wanted) + 1)
+    cuts = cuts[(cuts < len(domain)) & (ends[np.minimum(cuts, len(domain)) - 1] < ends[-1])]
+    return np.concatenate([[0], cuts, [len(domain)]]).astype(np.int64)
+
+
+def _holdout_table(
+    holdout: Holdout,
+    users: IdColumn,
+    items: IdColumn,
+    source: Source,
+    by_user: Sequence[BlockResult],
+    on_error: OnError,
+) -> tuple[pa.Table, list[Reject]]:
+    if not holdout.scrub:
+        return plain_table(holdout, users, items, source.time_kind), []
+    runs = [block.scrubbed for block in by_user]
+    return scrubbed_table(holdout, users, items, source.time_kind, runs, on_error)
+
+
+def _histogram(
+    values: NDArray[np.float32], counts: NDArray[np.int64], by_user: Sequence[BlockResult]
+) -> dict[str, int]:
+    """Count the training ratings of each value: those read less those taken out."""
+    left = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    for block in by_user:
+        for run_ in (block.duplicates, block.scrubbed):
+            gone, n = np.unique(run_[2].astype(np.float32), return_counts=True)
+            for value, count in zip(gone.tolist(), n.tolist(), strict=True):
+                left[value] -= count
+    return {f"{value:.6g}": count for value, count in sorted(left.items())}
+
+
+def _duplicates(
+    by_user: Sequence[BlockResult], users: IdColumn, items: IdColumn, source: Source
+) -> pa.Table:
+    runs: list[Run] = [block.duplicates for block in by_user]
+    dst, src, rating, time = (np.concatenate(c) for c in zip(*runs, strict=True))
+    schema = schemas.duplicates(source.id_kinds.user, source.id_kinds.item, source.time_kind)
+    kind = "date" if source.time_kind == "none" else source.time_kind
+    times = time_array(time, kind) if len(time) else pa.nulls(len(dst), schema.field("time").type)
+    columns = [_take_ids(users, dst), _take_ids(items, src), rating.astype(np.float32), times]
+    return pa.table(dict(zip(schema.names, columns, strict=True))).cast(schema)
+
+
+def _take_ids(ids: IdColumn, number: NDArray[np.int32]) -> Any:
+    return ids[number] if isinstance(ids, np.ndarray) else ids.take(pa.array(number))
+
+
+def user_table(ids: IdColumn, counts: NDArray[np.int64], kind: Any) -> pa.Table:
+    """Return users.parquet."""
+    number = np.arange(len(ids), dtype=np.int32)
+    columns = {"user_num": number, "user_id": pa.array(ids), "n_ratings": counts}
+    return pa.table(columns).cast(schemas.users(kind))
+
+
+def item_table(
+    ids: IdColumn, counts: NDArray[np.int64], kind: Any, titles: pa.Table | None
+) -> pa.Table:
+    """Return items.parquet; an item without a line in ``titles`` has null title and year."""
+    n = len(ids)
+    title: Any = pa.nulls(n, pa.string())
+    year: Any = pa.nulls(n, pa.int16())
+    keys = pa.array(ids)
+    if titles is not None:
+        at = pc.index_in(keys, value_set=titles.column("item_id").combine_chunks().cast(keys.type))
+        title, year = titles.column("title").take(at), titles.column("year").take(at)
+    columns = {
+        "item_num": np.arange(n, dtype=np.int32),
+        "item_id": keys,
+        "title": title,
+        "year": year,
+        "n_ratings": counts,
+    }
+    return pa.table(columns).cast(schemas.items(kind))
+
+
+def _reject_table(rejects: Sequence[Reject]) -> pa.Table:
+    rows = [{"file": r.file, "line": r.line, "text": r.text, "reason": r.reason} for r in rejects]
+    return pa.Table.from_pylist(rows, schema=schemas.REJECTS)
+
+
+def _entry(file: SourceFile, role: str, rows: int | None, md5: str | None = None) -> SourceEntry:
+    return SourceEntry(file=file.name, role=role, size=file.size, md5=md5, rows=rows)
+
+
+def _md5(files: Sequence[SourceFile]) -> dict[str, str]:
+    """Return the md5 of every file that is one, by path; archives once for all members."""
+    digests = {}
+    for path in dict.fromkeys(file.path for file in files):
+        if Path(path).is_file():
+            with Path(path).open("rb") as stream:
+                digests[path] = hashlib.file_digest(stream, _md5_for_identity).hexdigest()
+    return digests
+
+
+def _md5_for_identity() -> Any:
+    return hashlib.md5(usedforsecurity=False)
+
+
+def _sources(
+    files: Sequence[SourceFile], digests: dict[str, str], n_rows: int
+) -> list[SourceEntry]:
+    paths = list(dict.fromkeys(file.path for file in files))
+    sizes = dict.fromkeys(paths, 0)
+    for file in files:
+        sizes[file.path] = (
+            max(sizes[file.path], file.size)
+            if file.member is None
+            else (sizes[file.path] + file.size)
+        )
+    if len(paths) > MAX_SOURCES:
+        whole = hashlib.md5(usedforsecurity=False)
+        for path in paths:
+            whole.update(f"{Path(path).name} {digests.get(path)}\n".encode())
+        name = f"{Path(paths[0]).parent} ({len(paths)} files)"
+        return [
+            SourceEntry(
+                file=name,
+                role="ratings",
+                size=sum(sizes.values()),
+                md5=whole.hexdigest(),
+                rows=n_rows,
+            )
+        ]
+    rows = n_rows if len(paths) == 1 else None
+    return [
+        SourceEntry(file=path, role="ratings", size=sizes[path], md5=digests.get(path), rows=rows)
+        for path in paths
+    ]

@@ -1,0 +1,151 @@
+"""What a store's ``manifest.json`` says. It is written last: without it there is no store."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pydantic
+import xxhash
+
+from netflixdask.errors import StoreError
+from netflixdask.store.parquet import FileEntry
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+TimeKind = Literal["date", "timestamp", "none"]
+IdKind = Literal["int", "string"]
+Side = Literal["user", "item"]
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+class BlockEntry(FileEntry):
+    """One block file: all ratings of the rows ``first .. last`` of its side."""
+
+    first: int
+    last: int
+
+
+class SourceEntry(pydantic.BaseModel, extra="forbid", frozen=True):
+    """One file that was read."""
+
+    file: str
+    role: str
+    """ratings, titles, or the holdout that it gave."""
+    size: int
+    md5: str | None
+    rows: int | None
+
+
+class RatingScale(pydantic.BaseModel, extra="forbid", frozen=True):
+    """The values that ratings take."""
+
+    low: float
+    high: float
+    scale: int | None
+    """Smallest of 1, 2, 4, 5, 10, 100 that makes ``(rating - low) * scale`` whole, if one does."""
+    whole: bool
+    """All ratings are whole numbers, kept as int8."""
+
+
+class Accounting(pydantic.BaseModel, extra="forbid", frozen=True):
+    """Rows read from rating files = ratings + scrubbed + duplicates + rejects."""
+
+    rows_read: int
+    ratings: int
+    scrubbed: int
+    duplicates: int
+    rejects: int
+
+
+class StoreManifest(pydantic.BaseModel, extra="forbid", frozen=True):
+    """Everything about a store that is not a rating."""
+
+    format: Literal["netflixdask-store"] = "netflixdask-store"
+    schema_version: int = SCHEMA_VERSION
+    package_version: str
+    created: str
+    generation: int
+    n_users: int
+    n_items: int
+    n_ratings: int
+    rating: RatingScale
+    time_kind: TimeKind
+    stars: dict[str, int]
+    """Ratings of each value, such as ``{"1": 4617990, ...}``."""
+    user_id_kind: IdKind
+    item_id_kind: IdKind
+    id_generations: dict[str, list[int]]
+    """Numbers below ``[0]`` came with generation 1, below ``[1]`` with generation 2, ..."""
+    layout: str
+    sources: list[SourceEntry]
+    accounting: Accounting
+    by_user: list[BlockEntry]
+    by_item: list[BlockEntry]
+    users: FileEntry
+    items: FileEntry
+    holdout: dict[str, FileEntry]
+    duplicates: FileEntry | None
+    rejects: FileEntry | None
+    config: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all file contents: equal ratings in equal blocks have equal fingerprints."""
+        files = [*self.by_user, *self.by_item, self.users, self.items, *self.holdout.values()]
+        return digest([self.schema_version, *[entry.checksum for entry in files]])
+
+
+def digest(value: Any) -> str:
+    """Return 16 hexadecimal digits that depend on a JSON-like value only."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return xxhash.xxh64(text.encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` by the JSON of ``value`` in one step, on disk before it returns."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1, sort_keys=False, default=str)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_manifest(path: Path, model: type[Model], what: str) -> Model:
+    """Read ``path/manifest.json`` as ``model``.
+
+    Raises:
+        StoreError: if there is none, it is not one of ``what``, or it is newer than this package.
+    """
+    file = path / MANIFEST
+    if not path.exists():
+        raise StoreError(f"{path}: there is no such folder; expected {what}")
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            f"{path}: this is not {what}: it has no {MANIFEST} (it is written last, so an "
+            "interrupted run leaves none; run that command again)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file}: cannot be read as JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise StoreError(f"{file}: expected a JSON object, got {type(raw).__name__}")
+    version = raw.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{file}: schema version {version} is newer than this package knows "
+            f"({SCHEMA_VERSION}); upgrade netflixdask"
+        )
+    try:
+        return model.model_validate(raw)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{file}: this is not {what}: {where}: {first['msg'].lower()}") from None

@@ -1,0 +1,129 @@
+"""Parquet files in the house style, and the entry that a manifest keeps of each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic
+import xxhash
+
+from netflixdask.errors import StoreError
+
+ROW_GROUP = 65_536
+_CHUNK = 1 << 22
+
+
+class FileEntry(pydantic.BaseModel, extra="forbid", frozen=True):
+    """One file at rest: where, how much, and the checksum of its bytes."""
+
+    file: str
+    """Path below the manifest's folder, with forward slashes."""
+    rows: int
+    bytes: int
+    checksum: str
+    """``xxh64:`` and 16 hexadecimal digits."""
+
+
+def checksum(path: Path) -> str:
+    """Return the xxh64 of a file's bytes."""
+    digest = xxhash.xxh64()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return f"xxh64:{digest.hexdigest()}"
+
+
+def entry_of(path: Path, base: Path, rows: int) -> FileEntry:
+    """Describe a finished file for the manifest in ``base``."""
+    return FileEntry(
+        file=path.relative_to(base).as_posix(),
+        rows=rows,
+        bytes=path.stat().st_size,
+        checksum=checksum(path),
+    )
+
+
+def write_parquet(table: pa.Table, path: Path, *, base: Path | None = None) -> FileEntry:
+    """Write ``table`` whole or not at all.
+
+    zstd; whole numbers delta-encoded (sorted numbers cost next to nothing), other columns by
+    dictionary; row groups of at most 65,536 rows with statistics and page checksums.
+
+    Args:
+        table: any table; its columns' types decide the encodings.
+        path: the file to write; a task that runs twice replaces it by the same bytes.
+        base: the folder of the manifest, from which the entry's path is counted.
+
+    Returns:
+        The file's entry.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Stars and days repeat, so a dictionary is smaller there; numbers go by difference.
+    wide = (pa.types.is_int32, pa.types.is_int64, pa.types.is_uint32, pa.types.is_uint64)
+    delta = [f.name for f in table.schema if any(test(f.type) for test in wide)]
+    try:
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            use_dictionary=[f.name for f in table.schema if f.name not in delta],
+            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+            write_page_checksum=True,
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return entry_of(path, base or path.parent, table.num_rows)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a file whole, its page checksums verified.
+
+    Raises:
+        StoreError: if the file is missing or damaged.
+    """
+    return read_rows(path, columns, None)
+
+
+def read_rows(path: Path, columns: list[str] | None, rows: tuple[int, int] | None) -> pa.Table:
+    """Read the rows ``[rows[0], rows[1])`` of a file by the row groups that hold them.
+
+    Raises:
+        StoreError: if the file is missing or damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as source:
+            if rows is None:
+                return source.read(columns=columns, use_threads=False)
+            start, stop = rows
+            groups: list[int] = []
+            first = seen = 0
+            for group in range(source.num_row_groups):
+                n = source.metadata.row_group(group).num_rows
+                if seen < stop and seen + n > start:
+                    if not groups:
+                        first = seen
+                    groups.append(group)
+                seen += n
+            table = source.read_row_groups(groups, columns=columns, use_threads=False)
+            return table.slice(start - first, stop - start)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path}: the manifest names this file, but it is not there; the store was changed "
+            "by hand or is not visible from this machine; write it again"
+        ) from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(
+            f"{path}: this file is damaged ({error}); write the store or artifact again"
+        ) from error
+
+
+def column(table: pa.Table, name: str) -> Any:
+    """Return a column without nulls as a numpy array (possibly read-only)."""
+    return table.column(name).combine_chunks().to_numpy(zero_copy_only=False)
