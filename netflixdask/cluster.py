@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import dask
-
 import distributed
+
 from netflixdask.errors import ClusterError, ConfigError
 from netflixdask.progress import say
 
@@ -154,6 +154,7 @@ def _laptop(
     if threads is not None and threads < 1:
         raise ConfigError(f"threads = {threads}: expected at least 1")
     if processes:
+        _forget_standard_input()
         _refuse_unguarded_script()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     environment = {
@@ -190,13 +191,28 @@ def _environ_kept() -> Iterator[None]:
 
 def _dashboard_port() -> int:
     """Return 8787 when it is free, else 0 (any): a taken port is a warning at every start."""
+    return DASHBOARD_PORT if port_is_free(DASHBOARD_PORT) else 0
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether a port of the loopback interface can be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", DASHBOARD_PORT))
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            return 0
-    return DASHBOARD_PORT
+            return False
+    return True
+
+
+def _forget_standard_input() -> None:
+    """Let worker processes start although the program came from standard input.
+
+    Python calls its file "<stdin>", and multiprocessing would have each worker import that.
+    """
+    main = sys.modules["__main__"]
+    if str(getattr(main, "__file__", "")).startswith("<"):
+        del main.__file__
 
 
 def _refuse_unguarded_script() -> None:

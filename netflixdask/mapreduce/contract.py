@@ -164,8 +164,9 @@ def _submit_keys(
                 for i, some in enumerate(_batched(level, stage.split_every))
             ]
             depth += 1
+        # Not "finalize": Dask takes a word of eight letters that starts with a..f for a token.
         outputs.append(
-            (key, submit(_finish, held, key, list(level), sink, step="finalize", index=(at,)))
+            (key, submit(_finish, held, key, list(level), sink, step="finish", index=(at,)))
         )
     return outputs
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import dask
 import dask.dataframe as dd
@@ -214,9 +214,8 @@ class RatingsStore:
         """Return the numbers of raw item ids, int32; -1 where an id is unknown."""
         return lookup(self._item_index, ids)
 
-    @classmethod
+    @staticmethod
     def from_frame(
-        cls,
         frame: pd.DataFrame | dd.DataFrame,
         path: str | Path,
         *,
@@ -225,7 +224,7 @@ class RatingsStore:
         rating: str = "rating",
         time: str | None = None,
         overwrite: bool = False,
-    ) -> Self:
+    ) -> RatingsStore:
         """Write the ratings of a pandas or Dask dataframe as a store.
 
         Args:

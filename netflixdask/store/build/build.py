@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from netflixdask.errors import InputError
-from netflixdask.mapreduce import Engine, run, use_engine
+from netflixdask.mapreduce import Engine, Handle, run, use_engine
 from netflixdask.store import schemas
 from netflixdask.store.build.distinct import DistinctIds, rating_scale
 from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
-from netflixdask.store.build.rows import number_of, parse, union_ids
+from netflixdask.store.build.rows import Rows, compact, number_of, parse, union_ids
 from netflixdask.store.build.shuffle import (
     BlockResult,
     Run,
@@ -37,6 +37,7 @@ from netflixdask.store.readers.base import (
     Source,
     SourceFile,
 )
+from netflixdask.store.readers.frames import DaskChunk, FrameChunk
 
 BLOCK_RATINGS = 4_000_000
 CHUNK_BYTES = 16 << 20
@@ -70,24 +71,29 @@ def build_from_source(
     the workers between the passes, then the runs of both orders (2 x 17 bytes a rating).
     """
     with use_engine() as engine, new_store(path, overwrite=overwrite) as writer:
+        # Cut before the stage: Dask warns when a dataframe is taken apart inside a span.
+        chunks = source.chunks(chunk_bytes)
         with engine.stage("ingest"):
             return _build(
-                source, writer, engine, on_error, block_ratings, chunk_bytes, numbered, config or {}
+                source, chunks, writer, engine, on_error, block_ratings, numbered, config or {}
             )
 
 
 def _build(
     source: Source,
+    chunks: Sequence[Chunk],
     writer: StoreWriter,
     engine: Engine,
     on_error: OnError,
     block_ratings: int,
-    chunk_bytes: int,
     numbered: bool,
     config: dict[str, Any],
 ) -> RatingsStore:
-    parsed = [_submit_parse(chunk, engine, on_error) for chunk in source.chunks(chunk_bytes)]
-    asides = engine.submit(_asides, source, on_error, name="ingest-titles")
+    parsed = [_submit_parse(chunk, engine, on_error) for chunk in chunks]
+    framed = any(isinstance(chunk, DaskChunk | FrameChunk) for chunk in chunks)
+    asides: Handle = (None, [])
+    if not framed:  # a frame brings no other files, and would travel whole to ask for them
+        asides = engine.submit(_asides, source, on_error, name="ingest-titles")
     hashes = engine.submit(_md5, source.files, name="ingest-md5")
     found = run(DistinctIds(), parsed, engine=engine)
     titles, holdouts = engine.gather([asides])[0]
@@ -162,24 +168,20 @@ def _build(
     )
 
 
-def _submit_parse(chunk: Chunk, engine: Engine, on_error: OnError) -> Any:
-    lazy = getattr(chunk, "delayed", None)
-    if lazy is not None:
-        frame = engine.persist(lazy)
-        return engine.submit(
-            _parse_partition,
-            chunk.without_data(),
-            frame,
-            on_error,  # type: ignore[attr-defined]
-            name="ingest-parse",
-            index=chunk.index,
-        )
-    held = engine.put(chunk, name="ingest-rows") if getattr(chunk, "heavy", False) else chunk
-    return engine.submit(parse, held, on_error, name="ingest-parse", index=chunk.index)
+def _submit_parse(chunk: Chunk, engine: Engine, on_error: OnError) -> Handle:
+    if isinstance(chunk, DaskChunk):
+        # The partition is computed where it is parsed, by the scheduler that has the data.
+        frame = engine.persist(chunk.delayed)
+        args: tuple[Any, ...] = (_parse_partition, chunk.index, chunk.parser, frame, on_error)
+    elif isinstance(chunk, FrameChunk):
+        args = (parse, engine.put(chunk, name="ingest-rows"), on_error)
+    else:
+        args = (parse, chunk, on_error)
+    return engine.submit(*args, name="ingest-parse", index=chunk.index)
 
 
-def _parse_partition(chunk: Any, frame: Any, on_error: OnError) -> Any:
-    return parse(chunk.with_data(frame), on_error)
+def _parse_partition(index: int, parser: Any, frame: Any, on_error: OnError) -> Rows:
+    return compact(index, parser(frame, on_error))
 
 
 def _asides(source: Source, on_error: OnError) -> tuple[pa.Table | None, list[Holdout]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from netflixdask.store.readers.base import Chunk, IdColumn, OnError, Reject
+from netflixdask.store.readers.base import Chunk, IdColumn, OnError, Parsed, Reject
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,16 @@ class Rows:
 
 
 def parse(chunk: Chunk, on_error: OnError) -> Rows:
-    """Read a chunk; integer ids are narrowed where they fit, to halve what is held."""
-    parsed = chunk.read(on_error)
+    """Read a chunk."""
+    return compact(chunk.index, chunk.read(on_error))
+
+
+def compact(index: int, parsed: Parsed) -> Rows:
+    """Keep what the store needs; ids are narrowed where they fit, to halve what is held."""
     ratings = parsed.ratings
     assert ratings.rating is not None
     return Rows(
-        index=chunk.index,
+        index=index,
         user_id=_narrow(ratings.user_id),
         item_id=_narrow(ratings.item_id),
         rating=ratings.rating,

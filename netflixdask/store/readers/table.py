@@ -1,0 +1,203 @@
+"""Tables with a header in delimited text: find the delimiter, the columns and their kinds."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from netflixdask.errors import DataFormatError, InputError
+from netflixdask.kernels import parse_values as values
+from netflixdask.store.readers.base import IdKind, IdKinds, TimeKind
+from netflixdask.store.readers.delimited import DelimitedSource, TextForm
+from netflixdask.store.readers.textio import decode, read_head, shown, source_file
+
+Ids = Literal["auto", "int", "string"]
+
+DELIMITERS = (",", "\t", ";", "|")
+HEAD = 1 << 20
+"""Bytes of the text that are looked at to find the kinds."""
+
+_INT = re.compile(r" *-?[0-9]+ *", re.ASCII)
+_ZEROS = re.compile(r" *(-?0[0-9]+|-0) *", re.ASCII)
+_TIME_FORMS = (
+    (values.DATE, re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")),
+    (values.EPOCH, re.compile(r"-?[0-9]+(\.0*)?")),
+    (values.ISO, re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}.*")),
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the wanted columns; None = the usual name (time: none is read)."""
+
+    user: str | None = None
+    item: str | None = None
+    rating: str | None = None
+    time: str | None = None
+
+    def names(self) -> tuple[str, str, str, str | None]:
+        """Return the four names with the usual ones filled in.
+
+        Raises:
+            InputError: if one column has two roles.
+        """
+        found = (self.user or "user_id", self.item or "item_id", self.rating or "rating", self.time)
+        given = [name for name in found if name is not None]
+        if len(set(given)) < len(given):
+            raise InputError(
+                f"found the same column in two roles: {', '.join(map(repr, given))}; expected "
+                "different columns for user, item, rating and time"
+            )
+        return found
+
+
+def open_table(
+    path: Path,
+    columns: Columns,
+    *,
+    layout: str = "csv",
+    ids: Ids = "auto",
+    delimiter: str | None = None,
+) -> DelimitedSource:
+    """Open delimited text with a header.
+
+    Ids are integers if the first row's id is one, else strings; the first time that is not empty
+    says how times are written.
+
+    Args:
+        path: the file, gzipped or not.
+        columns: names of the columns to read.
+        layout: the name of the layout: ``csv`` or ``tsv``.
+        ids: ``int`` or ``string`` to fix both kinds of ids.
+        delimiter: one character; None = found from the header.
+
+    Raises:
+        DataFormatError: if a column is not there, the file is empty or has no row.
+    """
+    file = source_file(path)
+    lines = list(head_lines(path))
+    header_line, header = next((number, line) for number, line in lines if line.strip())
+    names, found = _header(path, header_line, header, columns, delimiter)
+    where = [names.index(name) if name is not None else -1 for name in columns.names()]
+    rows = [
+        (number, fields)
+        for number, line in lines[header_line:]
+        if line.strip() and len(fields := split(line, found)) == len(names)
+    ]
+    if not rows:
+        raise DataFormatError(
+            f"{path}:{header_line + 1}: found no row of {len(names)} columns below the header "
+            f"{shown(header)}; expected one rating a line"
+        )
+    user, item = (_id_kind([fields[at] for _, fields in rows], ids) for at in where[:2])
+    time = values.EPOCH
+    if where[3] >= 0:
+        time = _time_form(path, names[where[3]], [(n, fields[where[3]]) for n, fields in rows])
+    return DelimitedSource(
+        layout=layout,
+        files=(file,),
+        id_kinds=IdKinds(id_kind(user), id_kind(item)),
+        time_kind=time_kind(time) if where[3] >= 0 else "none",
+        form=TextForm(
+            names=tuple(names),
+            columns=(where[0], where[1], where[2], where[3]),
+            delimiter=found,
+            kinds=(user, item, time),
+        ),
+        header_line=header_line,
+    )
+
+
+def with_scale(source: DelimitedSource, low: float, high: float, steps: int) -> DelimitedSource:
+    """Return the source with ratings held to ``low..high`` in ``steps`` a star."""
+    form = replace(source.form, limits=(low, high), steps=steps)
+    return replace(source, form=form, rating_range=(low, high))
+
+
+def head_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbered whole lines at the start of a text, blank ones too."""
+    head = read_head(path, HEAD)
+    lines = head.split(b"\n")
+    if len(lines) > 1 and (len(head) >= HEAD - 3 or not lines[-1]):
+        lines.pop()  # cut off in the middle, or nothing behind the last newline
+    for number, line in enumerate(lines, 1):
+        yield number, decode(line).removesuffix("\r")
+
+
+def split(line: str, delimiter: str) -> list[str]:
+    """Split one line into its fields, quotes as in RFC 4180."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def id_kind(kind: int) -> IdKind:
+    """Return the kind of ids that a kernel's kind of field gives."""
+    return "string" if kind == values.STRING else "int"
+
+
+def time_kind(form: int) -> TimeKind:
+    """Return the kind of time that a kernel's kind of field gives."""
+    return "date" if form == values.DATE else "timestamp"
+
+
+def time_form(text: str) -> int | None:
+    """Return how a time is written, or None."""
+    stripped = text.strip(" ")
+    return next((form for form, pattern in _TIME_FORMS if pattern.fullmatch(stripped)), None)
+
+
+def missing_column(where: str, missing: list[str], there: list[str]) -> DataFormatError:
+    """Word the refusal of a table without a wanted column."""
+    listed = ", ".join(map(repr, missing))
+    return DataFormatError(
+        f"{where}: column {listed} is not there; the columns are {', '.join(there)[:400]!r}; name "
+        "them with user=, item=, rating= and time= (on the command line --user ...); "
+        "the first line must be a header"
+    )
+
+
+def _header(
+    path: Path, number: int, line: str, columns: Columns, delimiter: str | None
+) -> tuple[list[str], str]:
+    """Split the header by the delimiter that finds all columns, else by that of most fields."""
+    wanted = [name for name in columns.names() if name is not None]
+    tried = [
+        ([name.strip() for name in split(line, mark)], mark)
+        for mark in ((delimiter,) if delimiter else DELIMITERS)
+    ]
+    names, mark = max(tried, key=lambda t: (set(wanted) <= set(t[0]), len(t[0])))
+    if missing := [name for name in wanted if name not in names]:
+        raise missing_column(f"{path}:{number}", missing, names)
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise DataFormatError(
+            f"{path}:{number}: found the column {twice[0]!r} more than once; expected it once; "
+            "rename one of them"
+        )
+    return names, mark
+
+
+def _id_kind(texts: list[str], ids: Ids) -> int:
+    if ids != "auto":
+        return values.INT if ids == "int" else values.STRING
+    first = next((text for text in texts if text.strip()), "")
+    if not _INT.fullmatch(first) or _ZEROS.fullmatch(first):
+        return values.STRING  # "007" is text: as a number it could not be told from "7"
+    return values.CANONICAL_INT
+
+
+def _time_form(path: Path, column: str, times: list[tuple[int, str]]) -> int:
+    filled = [(number, text) for number, text in times if text.strip()]
+    for _, text in filled:
+        if (form := time_form(text)) is not None:
+            return form
+    number, text = filled[0] if filled else times[0]
+    raise DataFormatError(
+        f"{path}:{number}: column {column!r}: found {shown(text)}, expected a time as YYYY-MM-DD, "
+        "as seconds since 1970 or as YYYY-MM-DD HH:MM:SS; leave time= out to go on without times"
+    )
