@@ -1,5 +1,106 @@
-"""Collaborative filtering at Netflix-Prize scale as MapReduce dataflows on Dask."""
+"""Collaborative filtering at Netflix-Prize scale as MapReduce dataflows on Dask.
+
+The names below are loaded when they are first used, so that ``import netflixdask`` is quick.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from netflixdask.answers import (
+        check_submission,
+        cross_validate,
+        evaluate,
+        predict,
+        recommend,
+        similar,
+        write_submission,
+    )
+    from netflixdask.api import canopy, item_similarity, split, stats, synth
+    from netflixdask.cluster import open_client
+    from netflixdask.models import (
+        ALS,
+        BiasBaseline,
+        DoubleMean,
+        GlobalMean,
+        ItemKNN,
+        ItemMean,
+        UserMean,
+        load_model,
+    )
+    from netflixdask.stages.ingest import ingest
+    from netflixdask.store import RatingsStore, open_artifact, open_store
+
+_HOMES = {
+    "ALS": "netflixdask.models",
+    "BiasBaseline": "netflixdask.models",
+    "DoubleMean": "netflixdask.models",
+    "GlobalMean": "netflixdask.models",
+    "ItemKNN": "netflixdask.models",
+    "ItemMean": "netflixdask.models",
+    "RatingsStore": "netflixdask.store",
+    "UserMean": "netflixdask.models",
+    "canopy": "netflixdask.api",
+    "check_submission": "netflixdask.answers",
+    "cross_validate": "netflixdask.answers",
+    "evaluate": "netflixdask.answers",
+    "ingest": "netflixdask.stages.ingest",
+    "item_similarity": "netflixdask.api",
+    "load_model": "netflixdask.models",
+    "open_artifact": "netflixdask.store",
+    "open_client": "netflixdask.cluster",
+    "open_store": "netflixdask.store",
+    "predict": "netflixdask.answers",
+    "recommend": "netflixdask.answers",
+    "similar": "netflixdask.answers",
+    "split": "netflixdask.api",
+    "stats": "netflixdask.api",
+    "synth": "netflixdask.api",
+    "write_submission": "netflixdask.answers",
+}
+
+__all__ = [
+    "ALS",
+    "BiasBaseline",
+    "DoubleMean",
+    "GlobalMean",
+    "ItemKNN",
+    "ItemMean",
+    "RatingsStore",
+    "UserMean",
+    "__version__",
+    "canopy",
+    "check_submission",
+    "cross_validate",
+    "evaluate",
+    "ingest",
+    "item_similarity",
+    "load_model",
+    "open_artifact",
+    "open_client",
+    "open_store",
+    "predict",
+    "recommend",
+    "similar",
+    "split",
+    "stats",
+    "synth",
+    "write_submission",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'netflixdask' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

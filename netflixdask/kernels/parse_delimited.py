@@ -107,7 +107,7 @@ def parse_delimited(
     size = np.int64(buf.size)
     result = DONE
     u0 = u1 = i0 = i1 = r0 = r1 = t0 = t1 = np.int64(0)
-    user_read = item_read = time_read = NOT_PLAIN
+    user_read = item_read = time_read = np.int64(NOT_PLAIN)
     while pos < size:
         start = pos
         if buf[pos] <= 32:
@@ -133,7 +133,7 @@ def parse_delimited(
                 if pos >= size or buf[pos] == 10:
                     result = BAD_QUOTE
                     break
-                read = NOT_PLAIN
+                read = np.int64(NOT_PLAIN)
                 pos += 1
                 if pos < size and buf[pos] == 13:
                     pos += 1
@@ -160,7 +160,7 @@ def parse_delimited(
                     others -= 1
                     read = (read + 35) // 10  # 13 - 48 = -35
                 if others > 0 or stop == begin or stop - begin > 17 or buf[begin] == 48:
-                    read = NOT_PLAIN
+                    read = np.int64(NOT_PLAIN)
             if fields == user_at:
                 u0, u1, user_read = begin, stop, read
             elif fields == item_at:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dask
-
 import distributed
+
 from netflixdask.errors import ClusterError, NetflixDaskError, StageError
 from netflixdask.progress import StageProgress, is_quiet
 

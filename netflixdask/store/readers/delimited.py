@@ -101,7 +101,9 @@ class TextForm:
             return f"{reason} in column {column}", f"{expected} as in the first row"
         if self.kinds[role] == values.STRING:
             return f"empty id in column {column}", "an id; correct the line"
-        text = "ids are numeric because the first row's is; to keep them as text use ids='string'"
+        text = "a whole number; correct the line"
+        if self.kinds[role] == values.CANONICAL_INT:
+            text = "a number like the first row's id; to keep all ids as text use ids='string'"
         reason = {
             values.BAD_TEXT: "non-numeric id where ids are numeric",
             values.BAD_RANGE: "id outside int64",
@@ -204,28 +206,36 @@ def parse_piece(piece: Piece, form: TextForm, on_error: OnError, *, header_line:
         rejects.append(Reject(name, number, text, reason))
         return after
 
+    def refuse_at_state() -> int:
+        pos, number = int(state[kernel.POS]), int(state[kernel.LINE])
+        return refuse(pos, number, *form.explain(code))
+
     while True:
         code = kernel.parse_delimited(
             data, packed, limits, state, start[0], stop[0], start[1], stop[1], rating, time, line
         )
         if code == DONE:
             break
-        pos, number = int(state[kernel.POS]), int(state[kernel.LINE])
-        state[kernel.POS] = refuse(pos, number, *form.explain(code))
+        if on_error == "fail":
+            break  # a row above may still have an id that is not UTF-8
+        state[kernel.POS] = refuse_at_state()
         state[kernel.LINE] += 1
     n = int(state[kernel.ROWS])
     ids: list[IdColumn] = []
     good: NDArray[np.bool_] = np.ones(n, np.bool_)
+    begin = start[0] if user_kind == values.STRING else start[1]  # a place in each line
     for kind, first, last in zip((user_kind, item_kind), start, stop, strict=True):
         if kind != values.STRING:
             ids.append(first[:n])
             continue
         texts, valid = _texts(data, first[:n], last[:n], form.quote)
         ids.append(texts)
-        for i in np.flatnonzero(good & ~valid):
-            pos = _line_start(data, int(first[i]))
-            refuse(pos, int(line[i]), "id that is not UTF-8", "UTF-8 text; save the file as UTF-8")
         good &= valid
+    for i in np.flatnonzero(~good):
+        pos = _line_start(data, int(begin[i]))
+        refuse(pos, int(line[i]), "id that is not UTF-8", "UTF-8 text; save the file as UTF-8")
+    if code != DONE:
+        refuse_at_state()
     ratings = RawRatings(
         user_id=ids[0],
         item_id=ids[1],

@@ -14,7 +14,7 @@ from netflixdask.store.readers.netflix import (
     movie_files,
 )
 from netflixdask.store.readers.table import DELIMITERS, head_lines, split
-from netflixdask.store.readers.textio import open_file, shown, source_file
+from netflixdask.store.readers.textio import BLANKS, open_file, shown, source_file
 
 FORMATS = {
     "netflix": "folder of mv_*.txt, or with training_set/ in it",
@@ -95,7 +95,7 @@ def _detect_file(path: Path, named: bool) -> str:
     suffix = suffixes[-1] if suffixes else ""
     if suffix in ("parquet", "pq"):
         return "parquet"
-    first = next((line for _, line in head_lines(path) if line.strip()), "")
+    first = next((line for _, line in head_lines(path) if line.strip(BLANKS)), "")
     if not named:
         for layout, pattern in (("combined", _HEADER), ("ml-100k", _TABS), ("ml-1m", _COLONS)):
             if pattern.fullmatch(first):

@@ -243,7 +243,9 @@ def open_dask(frame: Any, columns: Columns, *, ids: Ids = "auto") -> DaskSource:
     if any(open_kinds) or (columns.time and isinstance(head[columns.time].dtype, pd.StringDtype)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than asked for
-            head = frame[names].head(1_000, npartitions=-1)
+            head = frame[names].head(1_000, npartitions=1)
+            if head.empty or head.isna().all().any():
+                head = frame[names].head(1_000, npartitions=-1)
         if head.empty:
             raise _no_rows(where)
     table = _arrow(head, names, where)

@@ -13,7 +13,14 @@ from netflixdask.errors import DataFormatError, InputError
 from netflixdask.kernels import parse_values as values
 from netflixdask.store.readers.base import IdKind, IdKinds, TimeKind
 from netflixdask.store.readers.delimited import DelimitedSource, TextForm
-from netflixdask.store.readers.textio import decode, read_head, shown, source_file
+from netflixdask.store.readers.textio import (
+    BLANKS,
+    decode,
+    empty_file,
+    read_head,
+    shown,
+    source_file,
+)
 
 Ids = Literal["auto", "int", "string"]
 
@@ -80,13 +87,15 @@ def open_table(
     """
     file = source_file(path)
     lines = list(head_lines(path))
-    header_line, header = next((number, line) for number, line in lines if line.strip())
+    header_line, header = next((pair for pair in lines if pair[1].strip(BLANKS)), (0, ""))
+    if not header_line:
+        raise empty_file(str(path))
     names, found = _header(path, header_line, header, columns, delimiter)
     where = [names.index(name) if name is not None else -1 for name in columns.names()]
     rows = [
         (number, fields)
         for number, line in lines[header_line:]
-        if line.strip() and len(fields := split(line, found)) == len(names)
+        if line.strip(BLANKS) and len(fields := split(line, found)) == len(names)
     ]
     if not rows:
         raise DataFormatError(
@@ -185,14 +194,14 @@ def _header(
 def _id_kind(texts: list[str], ids: Ids) -> int:
     if ids != "auto":
         return values.INT if ids == "int" else values.STRING
-    first = next((text for text in texts if text.strip()), "")
+    first = next((text for text in texts if text.strip(" ")), "")
     if not _INT.fullmatch(first) or _ZEROS.fullmatch(first):
         return values.STRING  # "007" is text: as a number it could not be told from "7"
     return values.CANONICAL_INT
 
 
 def _time_form(path: Path, column: str, times: list[tuple[int, str]]) -> int:
-    filled = [(number, text) for number, text in times if text.strip()]
+    filled = [(number, text) for number, text in times if text.strip(" ")]
     for _, text in filled:
         if (form := time_form(text)) is not None:
             return form

@@ -24,6 +24,8 @@ UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 MAX_LINE = 1 << 20
 """A line longer than this is no line of ratings; the file is refused."""
+BLANKS = " \t\r"
+"""A line of nothing else is blank and no row, here as in the kernels."""
 SHOWN = 80
 """Characters of a bad line that a message shows."""
 KEPT = 1_000

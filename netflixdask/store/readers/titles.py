@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from netflixdask.errors import DataFormatError
-from netflixdask.store.readers.textio import bom_size, decode, empty_file, read_all, shown
+from netflixdask.store.readers.textio import BLANKS, bom_size, decode, empty_file, read_all, shown
 
 TITLES = pa.schema([("item_id", pa.int64()), ("title", pa.string()), ("year", pa.int16())])
 
@@ -101,7 +101,7 @@ def _text(path: Path) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank; only newlines split (titles may hold U+0085)."""
     for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
+        if line.strip(BLANKS):
             yield number, line.removesuffix("\r")
 
 

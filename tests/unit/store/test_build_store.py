@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Made(Source):
 
     def chunks(self, target_bytes: int = 0) -> list[Chunk]:
         edges = [0, *sorted(min(c, len(self.frame)) for c in self.cuts), len(self.frame)]
-        pairs = zip(edges[:-1], edges[1:], strict=True)
+        pairs = itertools.pairwise(edges)
         return [FrameOfRows(i, FILE, self.frame.iloc[a:b]) for i, (a, b) in enumerate(pairs)]
 
     def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:

@@ -84,7 +84,7 @@ def test_artifact_round_trip(tmp_path: Path) -> None:
     assert found.table("nums").column("num").to_pylist() == [0, 1, 2, 0]
     assert found.table("one", ["star"]).column_names == ["star"]
     assert [p for p in (tmp_path / "a").iterdir() if p.name.startswith(".")] == []
-    with pytest.raises(StoreError, match="no table 'two'; it has nums, one.parquet"):
+    with pytest.raises(StoreError, match=r"no table 'two'; it has nums, one\.parquet"):
         found.table("two")
     with pytest.raises(StoreError, match="expected a model artifact, found one of kind 'stats'"):
         open_artifact(tmp_path / "a", "model")

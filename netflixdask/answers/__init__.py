@@ -1,0 +1,38 @@
+"""Answers: what a fitted model or a stage's artifact says to a question, as tables.
+
+::
+
+    model + holdout     ──▶ evaluate, cross_validate       metrics.parquet
+    model + users       ──▶ recommend                      recommendations/
+    model + pairs       ──▶ predict                        predictions/
+    model + qualifying  ──▶ write_submission               the prize's text format
+    submission          ──▶ check_submission               a report, with RMSE where it is judged
+    neighbours + title  ──▶ similar                        a table
+"""
+
+from __future__ import annotations
+
+from netflixdask.answers.check import SubmissionReport, check_submission
+from netflixdask.answers.cross_validate import CrossValidation, cross_validate
+from netflixdask.answers.evaluate import evaluate
+from netflixdask.answers.evaluation import Evaluation
+from netflixdask.answers.predict import predict
+from netflixdask.answers.recommend import recommend
+from netflixdask.answers.similar import Similar, find_similar, similar
+from netflixdask.answers.submission import Submission, write_submission
+
+__all__ = [
+    "CrossValidation",
+    "Evaluation",
+    "Similar",
+    "Submission",
+    "SubmissionReport",
+    "check_submission",
+    "cross_validate",
+    "evaluate",
+    "find_similar",
+    "predict",
+    "recommend",
+    "similar",
+    "write_submission",
+]

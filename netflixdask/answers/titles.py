@@ -1,0 +1,178 @@
+"""Finding an item by its id, its title, a part of it, or something close to it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from netflixdask.errors import InputError
+
+N_OTHERS = 5
+CLOSE = 0.75
+"""Likeness (difflib's ratio, 0..1) from which on a title is taken for a misspelt query."""
+NEAR = 0.4
+"""Likeness from which on a title is proposed where nothing is taken."""
+_YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
+_ARTICLE_LAST = re.compile(r"^(.*), (the|a|an)$")
+_ARTICLE_FIRST = re.compile(r"^(the|a|an) (.+)$")
+
+
+@dataclass(frozen=True)
+class Match:
+    """The item that a query was taken for."""
+
+    query: str
+    item_num: int
+    item_id: int | str
+    title: str | None
+    how: str
+    """``id``, ``title``, ``start of the title``, ``part of the title`` or ``similar title``."""
+    others: tuple[tuple[int | str, str], ...]
+    """``(item_id, title)`` of at most five others that matched as well, most ratings first."""
+    n_others: int
+    """How many others there are."""
+
+    def lines(self) -> list[str]:
+        """Say what was taken, and what else was possible."""
+        name = "" if self.title is None else f" {self.title!r}"
+        lines = [f"{self.query!r}: taken for item {self.item_id}{name} (by {self.how})"]
+        if self.others:
+            shown = "; ".join(f"{item_id} {title!r}" for item_id, title in self.others)
+            left = self.n_others - len(self.others)
+            more = f"; and {left:,} more" if left else ""
+            lines.append(f"also possible, give the id: {shown}{more}")
+        return lines
+
+
+def plain(title: str) -> str:
+    """Return a title as it is compared: no case, accents or year, its article in front.
+
+    >>> plain("Misérables, Les (1995)"), plain("Matrix, The (1999)")
+    ('miserables, les', 'the matrix')
+    """
+    text = unicodedata.normalize("NFKD", _YEAR.sub("", title))
+    text = "".join(c for c in text if not unicodedata.combining(c)).casefold()
+    text = " ".join(text.split())
+    return _ARTICLE_LAST.sub(r"\2 \1", text)
+
+
+def _bare(key: str) -> str:
+    return _ARTICLE_FIRST.sub(r"\2", key)
+
+
+def find_item(items: pa.Table, query: int | str) -> Match:
+    """Return the item that ``query`` names.
+
+    In this order: its raw id; its whole title; the start of a title (an article in front does not
+    count); a part of a title; a title like it. Among several the one with the most ratings is
+    taken, then the lower number.
+
+    Args:
+        items: ``item_num, item_id, title, n_ratings``, one row an item in number order.
+        query: raw id or title.
+
+    Raises:
+        InputError: if nothing matches, with the closest titles.
+    """
+    text = str(query).strip()
+    if not text:
+        raise InputError("query: found an empty text; expected an item id or a title")
+    by_id = _by_id(items, text)
+    titles = items.column("title").to_pylist()
+    wanted = plain(text) or text.casefold()
+    full = text.casefold()
+    keys = ["" if title is None else plain(title) for title in titles]
+    short = _bare(wanted)
+    bare = [_bare(key) for key in keys]
+    exact = [
+        number
+        for number, title in enumerate(titles)
+        if title and (bare[number] == short or title.strip().casefold() == full)
+    ]
+    year = _YEAR.search(text)
+    if by_id is not None:
+        return _match(items, text, "id", by_id, exact)
+    levels = [("title", _same_year(items, titles, exact, year[1] if year else None))]
+    starts = [n for n, key in enumerate(bare) if key and key.startswith(short)]
+    parts = [n for n, key in enumerate(keys) if key and wanted in key]
+    levels += [("start of the title", starts), ("part of the title", parts)]
+    for how, numbers in levels:
+        if numbers:
+            return _match(items, text, how, None, numbers)
+    near = difflib.get_close_matches(wanted, sorted(set(keys) - {""}), N_OTHERS + 1, NEAR)
+    likeness = [difflib.SequenceMatcher(None, key, wanted).ratio() for key in near]
+    close = [key for key, ratio in zip(near, likeness, strict=True) if ratio >= CLOSE]
+    if close:
+        best = [n for n, key in enumerate(keys) if key == close[0]]
+        rest = [n for other in close[1:] for n, key in enumerate(keys) if key == other]
+        taken = _match(items, text, "similar title", None, best)
+        others = [n for n in best if n != taken.item_num] + rest
+        return _match(items, text, "similar title", taken.item_num, others)
+    raise _nothing(items, text, near, keys)
+
+
+def _same_year(
+    items: pa.Table, titles: list[str | None], numbers: list[int], year: str | None
+) -> list[int]:
+    """Keep those of the year in the query, if any is."""
+    if year is None:
+        return numbers
+    known = items.column("year").to_pylist() if "year" in items.column_names else []
+    of_year = [
+        n for n in numbers if f"({year})" in (titles[n] or "") or (known and known[n] == int(year))
+    ]
+    return of_year or numbers
+
+
+def _by_id(items: pa.Table, text: str) -> int | None:
+    ids = items.column("item_id")
+    wanted: Any = text
+    if pa.types.is_integer(ids.type):
+        try:
+            wanted = pa.scalar(int(text), ids.type)
+        except (ValueError, OverflowError, pa.ArrowInvalid):
+            return None
+    at = pc.index(ids, wanted).as_py()
+    return None if at < 0 else int(at)
+
+
+def _match(items: pa.Table, query: str, how: str, taken: int | None, numbers: list[int]) -> Match:
+    """Take the most rated of ``numbers`` unless one is taken already."""
+    rated: NDArray[np.int64] = items.column("n_ratings").to_numpy()
+    ordered = sorted(dict.fromkeys(numbers), key=lambda n: (-int(rated[n]), n))
+    number = ordered[0] if taken is None else taken
+    others = [n for n in ordered if n != number]
+    ids, titles = items.column("item_id"), items.column("title")
+    return Match(
+        query=query,
+        item_num=number,
+        item_id=ids[number].as_py(),
+        title=titles[number].as_py(),
+        how=how,
+        others=tuple((ids[n].as_py(), titles[n].as_py()) for n in others[:N_OTHERS]),
+        n_others=len(others),
+    )
+
+
+def _nothing(items: pa.Table, query: str, near: list[str], keys: list[str]) -> InputError:
+    if items.column("title").null_count == items.num_rows:
+        first = items.column("item_id")[0].as_py()
+        return InputError(
+            f"{query!r}: no item has this id, and these items have no titles; expected one of "
+            f"{items.num_rows:,} raw item ids, such as {first!r}"
+        )
+    titles = items.column("title")
+    close = [titles[keys.index(key)].as_py() for key in near[:N_OTHERS]]
+    hint = f"; the closest are {', '.join(map(repr, close))}" if close else ""
+    return InputError(
+        f"{query!r}: found no item with this id, nor with a title like it{hint}; expected an item "
+        "id or (a part of) a title"
+    )

@@ -1,0 +1,131 @@
+"""Verbs that answer a question: recommend, similar, predict, check-submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netflixdask import answers
+from netflixdask.cli.common import (
+    Cluster,
+    Json,
+    Overwrite,
+    Quiet,
+    frame_records,
+    frame_table,
+    make_table,
+    parse_ids,
+    session,
+)
+from netflixdask.cli.fit import Model
+from netflixdask.errors import InputError
+from netflixdask.models import load_model
+
+Count = Annotated[int, typer.Option("-n", help="How many.")]
+
+
+def recommend(
+    model: Model,
+    user: Annotated[
+        list[str] | None, typer.Option(help="A raw user id; may be repeated. Left out: all.")
+    ] = None,
+    n: Count = 10,
+    exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user rated.")] = True,
+    out_path: Annotated[Path | None, typer.Option("--out", help="Keep them as Parquet.")] = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Recommend unseen items to users."""
+    if not user and out_path is None:
+        raise InputError("recommend: expected --user ID (repeatable), or --out PATH for all users")
+    with session(cluster, as_json, quiet) as out:
+        fitted = load_model(model)
+        users = parse_ids(user, fitted.catalogue_.users) if user else None
+        if out_path is not None:
+            out.artifact(
+                answers.recommend(
+                    fitted, users, n, out=out_path, exclude_seen=exclude_seen, overwrite=overwrite
+                )
+            )
+            return
+        found = answers.recommend(fitted, users, n, exclude_seen=exclude_seen)
+        out.show({"recommendations": frame_records(found)}, frame_table(f"top {n}: {model}", found))
+
+
+def similar(
+    neighbors: Annotated[
+        Path, typer.Argument(metavar="NEIGHBORS", help="What the similarity verb wrote.")
+    ],
+    query: Annotated[str, typer.Argument(help="A title, a part of one, or a raw item id.")],
+    n: Count = 10,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the items most similar to one."""
+    with session(cluster, as_json, quiet, client=False) as out:
+        found = answers.find_similar(neighbors, query, n)
+        title = "\n".join(found.match.lines())
+        out.show(found.to_dict(), frame_table(title, found.table))
+
+
+def predict(
+    model: Model,
+    on: Annotated[str, typer.Option(help="Holdout to predict: qualifying, probe, ...")] = (
+        "qualifying"
+    ),
+    store: Annotated[
+        Path | None, typer.Option(help="Store with the holdout; by default the model's own.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet of user_id, item_id instead of a holdout.")
+    ] = None,
+    submission: Annotated[
+        Path | None, typer.Option(help="Write a submission in the prize's format (.gz packs it).")
+    ] = None,
+    out_path: Annotated[Path | None, typer.Option("--out", help="Keep them as Parquet.")] = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict the stars of pairs: as a submission in the prize's format, or as Parquet."""
+    if submission is None and out_path is None:
+        raise InputError("predict: expected --submission FILE, --out PATH, or both")
+    with session(cluster, as_json, quiet) as out:
+        shown: dict[str, Any] = {}
+        fitted = load_model(model)
+        if out_path is not None:
+            artifact = answers.predict(
+                fitted, pairs or on, out_path, store=store, overwrite=overwrite
+            )
+            shown |= {"predictions": str(artifact.path), **artifact.manifest.stats}
+        if submission is not None:
+            report = answers.write_submission(
+                fitted, submission, store=store, holdout=on, overwrite=overwrite
+            )
+            shown |= {"submission": str(report.path), "pairs": report.n_pairs}
+        out.show(shown, make_table("predicted", ["", ""], [(k, str(v)) for k, v in shown.items()]))
+
+
+def check_submission(
+    submission: Annotated[Path, typer.Argument(help="A submission in the prize's format.")],
+    against: Annotated[Path, typer.Argument(help="A store with the holdout, or qualifying.txt.")],
+    judging: Annotated[Path | None, typer.Option(help="Ratings in qualifying's order.")] = None,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a submission's format, order and range; with ratings, its RMSE."""
+    with session(cluster, as_json, quiet, client=False) as out:
+        report = answers.check_submission(submission, against, judging=judging).to_dict()
+        out.show(
+            report, make_table("submission", ["", ""], [(k, str(v)) for k, v in report.items()])
+        )
+
+
+VERBS = (recommend, similar, predict, check_submission)

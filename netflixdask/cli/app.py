@@ -1,0 +1,89 @@
+"""The entry point: verbs, exit codes, and errors without a traceback.
+
+Exit codes: 0 done, 1 a run that failed, 2 bad input or usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from netflixdask import __version__
+from netflixdask.cli import answer, data, fit, flows, stage
+from netflixdask.cli.common import interruptible
+from netflixdask.errors import NetflixDaskError
+from netflixdask.progress import console
+
+DEBUG = "NETFLIXDASK_DEBUG"
+
+app = typer.Typer(
+    name="netflixdask",
+    help="Collaborative filtering as MapReduce dataflows on Dask.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (data, stage, fit, answer, flows):
+    for verb in module.VERBS:
+        app.command(verb.__name__.replace("_", "-"))(interruptible(verb))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Collaborative filtering as MapReduce dataflows on Dask."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (of this process by default) and end the process."""
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        app(arguments, prog_name="netflixdask")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except NetflixDaskError as error:
+        _debug()
+        _say(f"error: {error}")
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")
+        return 0
+    except Exception as error:
+        _debug()
+        _say(
+            f"error: {type(error).__name__}: {error} (unexpected; set {DEBUG}=1 for the traceback "
+            "and report it)"
+        )
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    console().print(text, markup=False, soft_wrap=True)
+
+
+def _debug() -> None:
+    if os.environ.get(DEBUG):
+        traceback.print_exc()

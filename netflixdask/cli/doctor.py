@@ -1,0 +1,41 @@
+"""What ``netflixdask doctor`` looks at."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import distributed
+import psutil
+
+from netflixdask.cluster import DASHBOARD_PORT, open_client, port_is_free
+from netflixdask.errors import NetflixDaskError
+from netflixdask.flow import versions
+from netflixdask.flow.compiled import compiled_kernels
+from netflixdask.kernels import cache_dir
+
+
+def examine(cluster: str) -> dict[str, Any]:
+    """Return the facts that a report of trouble needs."""
+    found: dict[str, Any] = dict(versions())
+    found["platform"] = platform.platform()
+    found["cores"] = len(os.sched_getaffinity(0))
+    found["memory GB"] = round(psutil.virtual_memory().total / 1e9, 1)
+    found["kernel cache"] = str(cache_dir())
+    found["kernels compiled"] = compiled_kernels()
+    free = port_is_free(DASHBOARD_PORT)
+    found["dashboard port"] = f"{DASHBOARD_PORT} ({'free' if free else 'taken: another is used'})"
+    found["scheduler"] = _scheduler(cluster)
+    return found
+
+
+def _scheduler(cluster: str) -> str:
+    try:
+        with open_client(cluster, quiet=True) as client:
+            if not isinstance(client, distributed.Client):
+                return f"{cluster}: no scheduler"
+            workers = len(client.scheduler_info(n_workers=-1)["workers"])
+            return f"{cluster}: answers, {workers} workers, dashboard {client.dashboard_link}"
+    except NetflixDaskError as error:
+        return f"{cluster}: {error}"

@@ -1,0 +1,106 @@
+"""Verbs about models: fit, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netflixdask import answers
+from netflixdask.cli.common import (
+    Cluster,
+    Json,
+    OutPath,
+    Overwrite,
+    Quiet,
+    Settings,
+    StorePath,
+    frame_records,
+    frame_table,
+    make_table,
+    parse_settings,
+    session,
+)
+from netflixdask.models import build_model
+from netflixdask.store.ratings import open_store
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A fitted model.")]
+
+
+def fit(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="als, item-knn, bias, ...")],
+    store: StorePath,
+    out_path: OutPath,
+    settings: Settings = None,
+    rng: Annotated[int, typer.Option(help="Seed of what the model draws.")] = 0,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate in so many folds.")] = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a model to a store's training ratings, or cross-validate it with --folds."""
+    chosen = build_model(model, **parse_settings(settings))
+    with session(cluster, as_json, quiet) as out:
+        if folds is not None:
+            found = answers.cross_validate(
+                chosen, store, folds=folds, seed=rng, out=out_path, overwrite=overwrite
+            )
+            out.show(
+                found.to_dict(),
+                make_table(
+                    f"{folds} folds: {out_path}", ["fold", "pairs", "RMSE", "MAE"], found.rows()
+                ),
+            )
+            return
+        artifact = chosen.fit(open_store(store), rng=rng).save(out_path, overwrite=overwrite)
+        history = chosen.history_
+        tables = [frame_table("epochs", history)] if len(history) else []
+        facts: list[tuple[str, Any]] = [("model", repr(chosen)), ("path", str(artifact.path))]
+        out.show(
+            {
+                "model": model,
+                "config": chosen.config.model_dump(mode="json"),
+                "path": str(artifact.path),
+                "history": frame_records(history),
+            },
+            *tables,
+            make_table("fitted", ["", ""], facts),
+        )
+
+
+def evaluate(
+    model: Model,
+    on: Annotated[str | None, typer.Option(help="Holdout: probe, quiz, test, ...")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Store with the holdout; by default the model's own.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Length of the lists that are judged.")] = 10,
+    ranking: Annotated[bool, typer.Option(help="Judge lists as well.")] = True,
+    out_path: Annotated[
+        Path | None, typer.Option("--out", help="Keep the figures as Parquet.")
+    ] = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a model's predictions and lists with held-out ratings."""
+    with session(cluster, as_json, quiet) as out:
+        found = answers.evaluate(
+            model, store, on, n=n, ranking=ranking, out=out_path, overwrite=overwrite
+        )
+        split = found.split
+        title = f"{found.model} on {split.name}: {split.how}"
+        support = ["side", "training ratings", "pairs", "RMSE", "MAE"]
+        notes = [make_table("notes", [""], [(note,) for note in found.notes])] * bool(found.notes)
+        out.show(
+            found.to_dict(),
+            make_table(title, ["", "value", ""], found.rows()),
+            make_table("by support", support, found.support_rows()),
+            *notes,
+        )
+
+
+VERBS = (fit, evaluate)

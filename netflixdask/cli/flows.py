@@ -1,0 +1,82 @@
+"""Verbs about runs: run, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from netflixdask.cli.common import (
+    Cluster,
+    Json,
+    Quiet,
+    Settings,
+    make_table,
+    parse_settings,
+    session,
+)
+from netflixdask.cli.doctor import examine
+from netflixdask.errors import InputError
+from netflixdask.flow import find_flows, load_flow, run_flow
+from netflixdask.flow.catalogue import read_options, title_of
+from netflixdask.flow.compiled import announce_compilation
+
+
+def run(
+    flow: Annotated[str | None, typer.Argument(help="A flow's name, or its .py file.")] = None,
+    workdir: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Options in a TOML file.")] = None,
+    settings: Settings = None,
+    force: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="Do a complete stage again.")
+    ] = None,
+    list_flows: Annotated[bool, typer.Option("--list", help="List the flows.")] = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a flow; stages that are complete are skipped."""
+    if list_flows:
+        rows = [(name, title_of(path)) for name, path in find_flows().items()]
+        with session(cluster, as_json, quiet, client=False) as out:
+            table = make_table("flows", ["flow", "what it does"], rows)
+            out.show({"flows": dict(rows)}, table)
+        return
+    if flow is None or workdir is None:
+        missing = "FLOW" if flow is None else "--workdir"
+        raise InputError(f"run: {missing} is missing; expected run FLOW --workdir W, or --list")
+    options = read_options(config, parse_settings(settings))
+    load_flow(flow).config.build(**options)  # refused before a cluster is started
+    with session(cluster, as_json, quiet) as out:
+        announce_compilation()
+        record = run_flow(flow, workdir, options=options, force=force or ())
+        steps = [
+            (s["step"], s["status"], s["seconds"], _counts(s["counts"]), s["path"])
+            for s in record["steps"]
+        ]
+        header = ["stage", "status", "seconds", "rows", "path"]
+        tables = [make_table(f"{record['flow']}: {record['seconds']:.1f} s", header, steps)]
+        for name, value in record["results"].items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                cells = [list(row.values()) for row in value]
+                tables.append(make_table(name, list(value[0]), cells))
+        out.show(record, *tables)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.removeprefix('n_')} {n:,}" for name, n in counts.items())
+
+
+def doctor(
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print versions, cores, memory, the kernel cache, and whether a scheduler answers."""
+    with session(cluster, as_json, quiet, client=False) as out:
+        found = examine(cluster)
+        out.show(found, make_table("doctor", ["", ""], list(found.items())))
+
+
+VERBS = (run, doctor)

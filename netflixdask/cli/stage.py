@@ -1,0 +1,87 @@
+"""Verbs that run a stage over a store: stats, similarity, canopy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from netflixdask import api
+from netflixdask.cli.common import (
+    Cluster,
+    Json,
+    OutPath,
+    Overwrite,
+    Quiet,
+    Settings,
+    StorePath,
+    parse_settings,
+    session,
+)
+from netflixdask.stages.canopy import CanopyConfig
+from netflixdask.stages.similarity import SimilarityConfig
+
+
+def stats(
+    store: StorePath,
+    out_path: OutPath,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count, average and histogram a store's ratings."""
+    with session(cluster, as_json, quiet) as out:
+        out.artifact(api.stats(store, out_path, overwrite=overwrite))
+
+
+def similarity(
+    store: StorePath,
+    out_path: OutPath,
+    measure: Annotated[
+        str | None, typer.Option(help="pearson, cosine, residual or jaccard.")
+    ] = None,
+    shrinkage: Annotated[float | None, typer.Option(help="(n-1)/(n-1+shrinkage).")] = None,
+    min_common: Annotated[int | None, typer.Option(help="Fewest common raters.")] = None,
+    max_neighbors: Annotated[int | None, typer.Option(help="Neighbours kept an item.")] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Write all pairs, for models.")] = False,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the most similar items of every item."""
+    options: dict[str, Any] = {
+        "measure": measure,
+        "shrinkage": shrinkage,
+        "min_common": min_common,
+        "max_neighbors": max_neighbors,
+        "pairs": pairs or None,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    config = SimilarityConfig.build(**given | parse_settings(settings))
+    with session(cluster, as_json, quiet) as out:
+        out.artifact(api.item_similarity(store, out_path, config=config, overwrite=overwrite))
+
+
+def canopy(
+    store: StorePath,
+    out_path: OutPath,
+    mode: Annotated[str | None, typer.Option(help="strict or hadoop.")] = None,
+    n_clusters: Annotated[int | None, typer.Option(help="Clusters.")] = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Group items into canopies and clusters."""
+    options: dict[str, Any] = {"mode": mode, "n_clusters": n_clusters}
+    given = {key: value for key, value in options.items() if value is not None}
+    config = CanopyConfig.build(**given | parse_settings(settings))
+    with session(cluster, as_json, quiet) as out:
+        out.artifact(api.canopy(store, out_path, config=config, overwrite=overwrite))
+
+
+VERBS = (stats, similarity, canopy)

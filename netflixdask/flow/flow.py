@@ -1,0 +1,219 @@
+"""A flow: steps in order, those that are complete skipped, and a record of the run.
+
+A step is complete when its output opens and the record beside it names the same inputs,
+configuration and package version as this run; otherwise it is done again, and the run says what
+changed.
+
+::
+
+    WORKDIR/run.json            what ran: configuration, versions, seeds, timings, counts, paths
+    WORKDIR/.steps/NAME.json    what the output of a step was made from
+    WORKDIR/NAME/               the output of a step: a store, an artifact or a model
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from netflixdask import __version__
+from netflixdask.config import Config
+from netflixdask.errors import ConfigError, StoreError
+from netflixdask.progress import say
+from netflixdask.store.artifacts import now, open_artifact
+from netflixdask.store.manifest import digest, write_json
+
+Output = TypeVar("Output")
+RECORDED = ("dask", "distributed", "numpy", "pandas", "pyarrow", "numba")
+
+
+class Flow:
+    """Runs steps in a working directory and keeps the record of the run."""
+
+    def __init__(
+        self, name: str, workdir: str | Path, config: Config, *, force: Sequence[str] = ()
+    ) -> None:
+        self.name = name
+        self.workdir = Path(workdir).expanduser().absolute()
+        self.config = config
+        self._force = set(force)
+        self._steps: list[dict[str, Any]] = []
+        self._results: dict[str, Any] = {}
+        self._start = time.perf_counter()
+        self._started = now()
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        (self.workdir / ".steps").mkdir(exist_ok=True)
+
+    def step(
+        self,
+        name: str,
+        make: Callable[[Path], Any],
+        *,
+        load: Callable[[Path], Output] = open_artifact,  # type: ignore[assignment]
+        reads: Mapping[str, Any] | None = None,
+        config: Config | Mapping[str, Any] | None = None,
+    ) -> Output:
+        """Make the output of a step, or load it if it is complete.
+
+        Args:
+            name: the step's name, and its folder's below the working directory.
+            make: called with the output's path; replaces what is there.
+            load: opens a complete output, raises :class:`StoreError` otherwise.
+            reads: inputs by name: stores, artifacts, models, or paths of raw files.
+            config: what the step was told.
+
+        Returns:
+            What ``load`` returns.
+        """
+        path = self.workdir / name
+        record = {
+            "version": __version__,
+            "config": _plain(config),
+            "inputs": {key: fingerprint_of(value) for key, value in (reads or {}).items()},
+        }
+        start = time.perf_counter()
+        reason = self._why(name, path, record, load)
+        if reason is None:
+            say(f"{name:<16} complete, skipped")
+            output = load(path)
+        else:
+            if reason:
+                say(f"{name:<16} {reason}")
+            self._record(name).unlink(missing_ok=True)
+            try:
+                make(path)
+            except BaseException as error:
+                self._note(name, path, "failed", start, None)
+                self._save("failed", f"{type(error).__name__}: {error}")
+                raise
+            output = load(path)
+            write_json(self._record(name), record | {"output": fingerprint_of(output)})
+        status = "skipped" if reason is None else "done"
+        self._note(name, path, status, start, output)
+        return output
+
+    def result(self, name: str, value: Any) -> None:
+        """Keep a figure (JSON-like) of the run for its summary and ``run.json``."""
+        self._results[name] = value
+
+    def finish(self) -> dict[str, Any]:
+        """Write ``run.json`` and return what it says.
+
+        Raises:
+            ConfigError: if a forced stage is not one of this flow.
+        """
+        known = [step["step"] for step in self._steps]
+        if unknown := sorted(self._force - set(known)):
+            self._save("failed", f"unknown stage {unknown[0]}")
+            raise ConfigError(
+                f"flow {self.name}: no stage {unknown[0]!r} to force; it has {', '.join(known)}"
+            )
+        return self._save("done", None)
+
+    def _why(
+        self, name: str, path: Path, record: Mapping[str, Any], load: Callable[[Path], Any]
+    ) -> str | None:
+        """Return None if the step is complete, else why it is done again ("" = first time)."""
+        if name in self._force:
+            return "forced: done again"
+        try:
+            before = json.loads(self._record(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return "" if not path.exists() else "not complete: done again"
+        try:
+            output = load(path)
+        except StoreError:
+            return "output is gone or incomplete: done again"
+        if fingerprint_of(output) != before.get("output"):
+            return "output was changed by hand: done again"
+        changes = [
+            f"{part} {key}"
+            for part in ("inputs", "config")
+            for key in sorted(set(record[part]) | set(before.get(part, {})))
+            if record[part].get(key) != before.get(part, {}).get(key)
+        ]
+        if record["version"] != before.get("version"):
+            changes.append("package version")
+        return f"changed ({', '.join(changes)}): done again" if changes else None
+
+    def _record(self, name: str) -> Path:
+        return self.workdir / ".steps" / f"{name}.json"
+
+    def _note(self, name: str, path: Path, status: str, start: float, output: Any) -> None:
+        self._steps.append(
+            {
+                "step": name,
+                "status": status,
+                "seconds": round(time.perf_counter() - start, 3),
+                "counts": counts_of(output),
+                "path": str(path),
+            }
+        )
+
+    def _save(self, status: str, error: str | None) -> dict[str, Any]:
+        run = {
+            "flow": self.name,
+            "status": status,
+            "error": error,
+            "started": self._started,
+            "seconds": round(time.perf_counter() - self._start, 3),
+            "config": self.config.model_dump(mode="json"),
+            "versions": versions(),
+            "steps": self._steps,
+            "results": self._results,
+            "workdir": str(self.workdir),
+        }
+        write_json(self.workdir / "run.json", run)
+        return run
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    found = {name: importlib.metadata.version(name) for name in RECORDED}
+    return {"netflixdask": __version__, "python": platform.python_version(), **found}
+
+
+def fingerprint_of(value: Any) -> str:
+    """Return what identifies an input: its own fingerprint, or sizes and times of raw files."""
+    own = getattr(value, "fingerprint", None)
+    if isinstance(own, str):
+        return own
+    if isinstance(value, (list, tuple)):
+        return digest([fingerprint_of(item) for item in value])
+    if isinstance(value, Path):
+        files = sorted(p for p in value.rglob("*") if p.is_file()) if value.is_dir() else [value]
+        stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.exists()]
+        return digest(stats)
+    return digest(value)
+
+
+def counts_of(output: Any) -> dict[str, int]:
+    """Return the counts that a run's table shows of an output."""
+    if output is None:
+        return {}
+    found = {
+        name: int(value)
+        for name in ("n_ratings", "n_users", "n_items")
+        if isinstance(value := getattr(output, name, None), int)
+    }
+    manifest = getattr(output, "manifest", None)
+    if not found and manifest is not None:
+        rows: dict[str, int] = {}
+        for entry in getattr(manifest, "files", []):
+            table = entry.file.split("/")[0].removesuffix(".parquet")
+            rows[table] = rows.get(table, 0) + entry.rows
+        return rows
+    return found
+
+
+def _plain(config: Config | Mapping[str, Any] | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if isinstance(config, Config):
+        return config.model_dump(mode="json")
+    return json.loads(json.dumps(dict(config), default=str))

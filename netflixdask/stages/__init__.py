@@ -1,0 +1,1 @@
+"""Stages: ingest, synth, stats, split, canopy, similarity. They know no model."""

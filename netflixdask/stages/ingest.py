@@ -1,0 +1,84 @@
+"""Ingest: raw ratings text, Parquet or a dataframe into a ratings store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+
+from netflixdask.config import Config
+from netflixdask.store.build import build_from_source
+from netflixdask.store.build.build import BLOCK_RATINGS, CHUNK_BYTES
+from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.readers import open_source
+
+
+class IngestConfig(Config):
+    """Configuration of :func:`ingest`."""
+
+    format: str | None = None
+    """Layout of the source; found out when left out."""
+    user: str | None = None
+    """Column of raw user ids, in delimited text, Parquet and dataframes."""
+    item: str | None = None
+    """Column of raw item ids."""
+    rating: str | None = None
+    """Column of stars."""
+    time: str | None = None
+    """Column of dates, timestamps or seconds since 1970."""
+    ids: Literal["auto", "int", "string"] = "auto"
+    """What raw ids are; ``string`` keeps ids such as 007 as they stand."""
+    split: str | None = None
+    """A published pair of files of MovieLens 100K: u1 .. u5, ua, ub."""
+    scrub_probe: bool = True
+    """Move the probe's pairs out of training into ``holdout/probe``."""
+    on_error: Literal["fail", "reject"] = "fail"
+    """Stop at the first bad row, or set bad rows aside in ``rejects.parquet``."""
+    block_ratings: PositiveInt = BLOCK_RATINGS
+    """About how many ratings a block file holds."""
+    chunk_bytes: PositiveInt = CHUNK_BYTES
+    """About how many bytes of text one task parses."""
+
+
+def ingest(
+    source: Any, out: str | Path, *, overwrite: bool = False, **options: Any
+) -> RatingsStore:
+    """Read ``source`` and write it as a store at ``out``.
+
+    Args:
+        source: a folder of ``mv_*.txt``, ``training_set.tar``, ``combined_data_*.txt``, a
+            MovieLens folder, a CSV, TSV or Parquet file, or a pandas or Dask dataframe.
+        out: the store's folder.
+        overwrite: replace the store that is there.
+        options: fields of :class:`IngestConfig`, or ``config=`` such an object.
+
+    Returns:
+        The store, opened.
+
+    Raises:
+        DataFormatError: at the first bad row, with file and line.
+        InputError: if a file, folder or column is not there or not as expected.
+        StoreError: if ``out`` exists and ``overwrite`` is not set.
+    """
+    config = IngestConfig.build(options.pop("config", None), **options)
+    raw = open_source(
+        source,
+        format=config.format,
+        user=config.user,
+        item=config.item,
+        rating=config.rating,
+        time=config.time,
+        ids=config.ids,
+        split=config.split,
+        scrub_probe=config.scrub_probe,
+    )
+    return build_from_source(
+        raw,
+        out,
+        overwrite=overwrite,
+        on_error=config.on_error,
+        block_ratings=config.block_ratings,
+        chunk_bytes=config.chunk_bytes,
+        config=config.model_dump(exclude_defaults=True),
+    )

@@ -1,0 +1,137 @@
+"""The map/reduce stage of the neighbours: bands' candidate lists in, one table a range out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from netflixdask.kernels.topk import merge_sorted, unpack
+from netflixdask.mapreduce import Key, MapReduce
+
+ITEMS_PER_PART = 4096
+
+
+class Candidates(NamedTuple):
+    """The best candidates of the items ``0 .. n - 1``: ``[n, k]``, best first, 0 = none."""
+
+    keys: NDArray[np.uint64]
+    n_common: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class CandidateFile:
+    """A band's candidates at rest until all bands are done; called, it maps them into memory.
+
+    Two plain .npy files below the artifact's staging folder: tasks of any process of a shared
+    folder reach them, and a task that merges a range of items reads only that part.
+    """
+
+    stem: str
+
+    def write(self, candidates: Candidates) -> None:
+        """Write both files, each in one step."""
+        unique = f"{os.getpid()}-{threading.get_ident()}"
+        for name, array in candidates._asdict().items():
+            path = Path(f"{self.stem}-{name}.npy")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{unique}-{path.name}")
+            np.save(temporary, array, allow_pickle=False)
+            temporary.replace(path)
+
+    def __call__(self) -> Candidates:
+        """Map the files."""
+        keys, n_common = (
+            np.load(f"{self.stem}-{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in Candidates._fields
+        )
+        return Candidates(keys, n_common)
+
+
+@dataclass(frozen=True, eq=False)
+class MergeNeighbors(MapReduce[Candidates, Candidates]):
+    """The best neighbours of every item out of all bands' candidates; a key is an item range.
+
+    The candidates' order is total (similarity descending, then item_num ascending), so the lists
+    depend neither on the bands nor on the order of merging.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    max_neighbors: int
+    items: pa.Table
+    """``item_num, item_id, title`` of all items, in number order."""
+    name: ClassVar[str] = "similarity-neighbors"
+
+    def keys(self) -> list[Key]:
+        """Return ``(first, stop)`` of every range."""
+        return list(self.ranges)
+
+    def for_keys(self, keys: Sequence[Key]) -> Self:
+        """Return the stage with some of its ranges only."""
+        wanted = set(keys)
+        return replace(self, ranges=tuple(r for r in self.ranges if r in wanted))
+
+    def map_partition(self, blocks: Iterable[Candidates]) -> dict[Key, Candidates]:
+        """Merge one band's candidates after the other."""
+        merged = [
+            Candidates(
+                np.zeros((stop - first, self.max_neighbors), np.uint64),
+                np.zeros((stop - first, self.max_neighbors), np.int32),
+            )
+            for first, stop in self.ranges
+        ]
+        for block in blocks:
+            for (first, stop), into in zip(self.ranges, merged, strict=True):
+                # A band reaches the items below its last row only.
+                n = max(0, min(stop, len(block.keys)) - first)
+                rows = slice(first, first + n)
+                keys, n_common = np.array(block.keys[rows]), np.array(block.n_common[rows])
+                merge_sorted(into.keys[:n], into.n_common[:n], keys, n_common)
+        return dict(zip(self.ranges, merged, strict=True))
+
+    def combine(self, a: Candidates, b: Candidates) -> Candidates:
+        """Keep the best of both."""
+        merge_sorted(a.keys, a.n_common, np.array(b.keys), np.array(b.n_common))
+        return a
+
+    def finalize(self, key: Key, acc: Candidates) -> pa.Table:
+        """Return the range's rows of ``neighbors/``."""
+        first = int(key[0])
+        row, place = np.nonzero(acc.keys)
+        number, similarity = unpack(acc.keys[row, place])
+        item = (row + first).astype(np.int32)
+        columns = {
+            "item_num": item,
+            "neighbor_num": number,
+            "rank": (place + 1).astype(np.int32),
+            "similarity": similarity,
+            "n_common": acc.n_common[row, place],
+        }
+        table = pa.table(
+            [pa.array(column) for column in columns.values()],
+            schema=pa.schema([pa.field(n, _TYPES[n], nullable=False) for n in columns]),
+        )
+        texts = [("item_id", "item_id", "neighbor_id")]
+        if self.items["title"].null_count < self.items.num_rows:
+            texts.append(("title", "item_title", "neighbor_title"))
+        for source, of_item, of_neighbor in texts:
+            values = self.items[source].combine_chunks()
+            table = table.append_column(of_item, values.take(pa.array(item)))
+            table = table.append_column(of_neighbor, values.take(pa.array(number)))
+        return table
+
+
+_TYPES = {
+    "item_num": pa.int32(),
+    "neighbor_num": pa.int32(),
+    "rank": pa.int32(),
+    "similarity": pa.float32(),
+    "n_common": pa.int32(),
+}

@@ -1,0 +1,138 @@
+"""The generator as a source of ratings, so that ingest writes its store as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from netflixdask.kernels.synth import PROBE, QUIZ, TEST
+from netflixdask.stages.synth.config import SynthConfig
+from netflixdask.stages.synth.plan import Generated, plan_of
+from netflixdask.stages.synth.titles import titles
+from netflixdask.store.readers import (
+    Chunk,
+    Holdout,
+    OnError,
+    Parsed,
+    RawRatings,
+    Source,
+    SourceFile,
+)
+
+_TEXT_BYTES = 20
+"""Bytes of a line of the prize's text, for the size of a chunk."""
+
+_SCATTER = np.uint32(2_654_435_761)
+"""An odd number: multiplication by it permutes the 32-bit words (Knuth, volume 3, section 6.4)."""
+
+
+@dataclass(frozen=True)
+class SynthChunk(Chunk):
+    """The training ratings of a run of users."""
+
+    config: SynthConfig
+    first: int
+    stop: int
+
+    def read(self, on_error: OnError = "fail") -> Parsed:
+        """Generate the ratings; there is no bad row."""
+        plan = plan_of(self.config)
+        made = plan.generate(self.first, self.stop)
+        start = int(plan.n_train[: self.first].sum(dtype=np.int64))
+        return Parsed(_raw(made.take(made.label <= PROBE), start))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthSource(Source):
+    """Made-up ratings with titles, probe, qualifying, quiz and test."""
+
+    config: SynthConfig
+
+    def chunks(self, target_bytes: int = 16 << 20) -> Sequence[Chunk]:
+        """Cut the users into runs."""
+        plan = plan_of(self.config)
+        ranges = plan.ranges(max(1, target_bytes // _TEXT_BYTES))
+        return [
+            SynthChunk(i, self.files[0], self.config, first, stop)
+            for i, (first, stop) in enumerate(ranges)
+        ]
+
+    def titles(self) -> pa.Table:
+        """Return the made-up titles."""
+        return titles(self.config.seed, plan_of(self.config).genre, self.config.last_day.year)
+
+    def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:
+        """Generate the holdouts, each in the order that its text file would have.
+
+        ``probe`` names pairs of the training ratings and ``qualifying`` has no ratings, as
+        published; ``quiz`` and ``test``, its two halves, have them, as a judge would.
+        """
+        plan = plan_of(self.config)
+        parts = [
+            plan.generate(first, stop, held_only=True) for first, stop in plan.ranges(4_000_000)
+        ]
+        columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        held = Generated(*columns)
+        found: list[Holdout] = []
+        for name, labels in (
+            ("probe", (PROBE,)),
+            ("qualifying", (QUIZ, TEST)),
+            ("quiz", (QUIZ,)),
+            ("test", (TEST,)),
+        ):
+            some = held.take(np.isin(held.label, labels))
+            raw = _raw(
+                some.take(movie_order(some.item_num, some.user_num)),
+                0,
+                rated=name in ("quiz", "test"),
+                dated=name != "probe",
+            )
+            found.append(Holdout(cast(Any, name), self.files[0], raw, scrub=name == "probe"))
+        return found
+
+
+def synth_source(config: SynthConfig) -> SynthSource:
+    """Return the source of a configuration.
+
+    Raises:
+        ConfigError: if no data of this shape can exist.
+    """
+    config.check()
+    name = (
+        f"synth(n_ratings={config.n_ratings}, n_users={config.n_users}, "
+        f"n_items={config.n_items}, seed={config.seed})"
+    )
+    return SynthSource(
+        layout="synth",
+        files=(SourceFile(name),),
+        time_kind="date",
+        rating_range=(1.0, 5.0),
+        config=config,
+    )
+
+
+def movie_order(item_num: NDArray[np.int32], user_num: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the order of the prize's files: by movie, its customers in no visible order.
+
+    The customers of a movie stand by a fixed scattering of their numbers, so the order does not
+    depend on how the rows came together.
+    """
+    scattered = user_num.astype(np.uint32) * _SCATTER
+    key = item_num.astype(np.uint64) << np.uint64(32) | scattered
+    return np.argsort(key, kind="stable")
+
+
+def _raw(made: Generated, start: int, *, rated: bool = True, dated: bool = True) -> RawRatings:
+    n = len(made.rating)
+    return RawRatings(
+        user_id=made.user_id,
+        item_id=made.item_num.astype(np.int64) + 1,
+        rating=made.rating.astype(np.float32) if rated else None,
+        time=made.day.astype(np.int64) if dated else None,
+        line=np.arange(start + 1, start + n + 1),
+    )

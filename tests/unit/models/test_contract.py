@@ -1,0 +1,51 @@
+"""The contract of all models, for each of them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import netflixdask.models as nd
+from netflixdask.testing import EstimatorContract
+
+
+class TestGlobalMean(EstimatorContract):
+    model_class = nd.GlobalMean
+    expected_rmse = (0.99, 1.0)
+
+
+class TestItemMean(EstimatorContract):
+    model_class = nd.ItemMean
+    expected_rmse = (0.87, 0.89)
+
+
+class TestUserMean(EstimatorContract):
+    model_class = nd.UserMean
+    expected_rmse = (0.91, 0.92)
+
+
+class TestDoubleMean(EstimatorContract):
+    model_class = nd.DoubleMean
+    expected_rmse = (0.84, 0.86)
+
+
+class TestBiasBaseline(EstimatorContract):
+    model_class = nd.BiasBaseline
+    expected_rmse = (0.82, 0.84)
+
+
+class TestItemKNN(EstimatorContract):
+    model_class = nd.ItemKNN
+    expected_rmse = (0.5, 0.6)
+    options: ClassVar[dict[str, Any]] = {"n_neighbors": 10, "shrinkage": 10}
+    history_is_of_predictions = False
+
+
+class TestALS(EstimatorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.4)
+    options: ClassVar[dict[str, Any]] = {
+        "n_factors": 3,
+        "reg": 0.05,
+        "epochs": 7,
+        "checkpoint_every": 2,
+    }
