@@ -9,6 +9,7 @@ import netflixdask as nd
 from netflixdask.cli import main as command_line
 from netflixdask.config import Config
 from netflixdask.flow import Flow
+from netflixdask.store import Artifact, open_artifact
 
 
 class QuickstartConfig(Config):
@@ -33,25 +34,18 @@ def main(flow: Flow, config: QuickstartConfig) -> None:
     seed = config.seed
 
     # 1. Text in the prize's own layout, as nobody may redistribute the real one.
+    shape = config.model_dump(include={"n_ratings", "n_users", "n_items", "seed"})
     raw = flow.step(
         "raw",
-        lambda out: nd.synth(
-            out,
-            n_ratings=config.n_ratings,
-            n_users=config.n_users,
-            n_items=config.n_items,
-            seed=seed,
-            layout="netflix",
-            overwrite=True,
-        ),
-        config=config,
-        load=Path,
+        lambda out: nd.synth(out, **shape, layout="netflix", overwrite=True),
+        config=shape,
+        load=raw_text,
     )
 
     # 2. The store: both sorted orders, the probe moved out of training.
     store = flow.step(
         "store",
-        lambda out: nd.ingest(raw, out, overwrite=True),
+        lambda out: nd.ingest(raw.path, out, overwrite=True),
         reads={"raw": raw},
         load=nd.open_store,
     )
@@ -128,6 +122,11 @@ def main(flow: Flow, config: QuickstartConfig) -> None:
     favourite = store.items.sort_by([("n_ratings", "descending")]).column("title")[0].as_py()
     near = nd.similar(neighbors, favourite, n=5)
     flow.result(f"most similar to {favourite}", near.to_dict("records"))
+
+
+def raw_text(path: Path) -> Artifact:
+    """Open the folder of made-up text."""
+    return open_artifact(path, "synth")
 
 
 if __name__ == "__main__":

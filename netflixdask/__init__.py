@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from netflixdask.answers import (
-        check_submission,
-        cross_validate,
-        evaluate,
-        predict,
-        recommend,
-        similar,
-        write_submission,
-    )
+    from netflixdask.answers.check import check_submission
+    from netflixdask.answers.cross_validate import cross_validate
+    from netflixdask.answers.evaluate import evaluate
+    from netflixdask.answers.predict import predict
+    from netflixdask.answers.recommend import recommend
+    from netflixdask.answers.similar import similar
+    from netflixdask.answers.submission import write_submission
     from netflixdask.api import canopy, item_similarity, split, stats, synth
     from netflixdask.cluster import open_client
     from netflixdask.models import (

@@ -142,6 +142,11 @@ def _holdout(store: RatingsStore, on: str | None) -> tuple[str, pa.Table]:
     if on is not None:
         table = store.holdout(on)
         if table.column("rating").null_count == table.num_rows:
+            if on == "probe" and store.manifest.config.get("scrub_probe") is False:
+                raise InputError(
+                    f"{store.path}: the probe's ratings are among the training ratings, as ingest "
+                    "was told (scrub_probe = False); ingest again without that"
+                )
             raise InputError(
                 f"{store.path}: the holdout {on!r} has no ratings to compare with; evaluate on one "
                 f"that has ({_names(store)}), or write predictions of it"

@@ -19,7 +19,10 @@ from netflixdask.models.ranking import Ranking
 from netflixdask.store import Artifact, FileEntry, new_artifact, write_parquet
 
 USERS_PER_PART = 4_096
-"""Users of one file, which one task writes; a function of nothing, so the files are the same."""
+"""Users of one file: the same files whatever the cluster."""
+USERS_PER_TASK = 512
+
+Ranked = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 class Shared(NamedTuple):
@@ -114,15 +117,28 @@ def _write(
                 folder=str(to.dir),
             )
             held = engine.put(shared, name="recommend-model")
-            entries = engine.gather(
-                [
+            parts = []
+            for number, (a, b) in enumerate(runs(len(numbers), USERS_PER_PART)):
+                ranked = [
                     engine.submit(
-                        _write_part, held, number, ids[a:b], numbers[a:b], name="recommend",
+                        _rank, held, numbers[a + c : a + d], name="recommend", index=(number, c)
+                    )
+                    for c, d in runs(b - a, USERS_PER_TASK)
+                ]
+                # A slice of an Arrow array would travel with all of its parent.
+                some = ids.take(pa.array(np.arange(a, b))), numbers[a:b]
+                parts.append(
+                    engine.submit(
+                        _write_part,
+                        held,
+                        *some,
+                        ranked,
+                        number,
+                        name="recommend-write",
                         index=number,
                     )
-                    for number, (a, b) in enumerate(runs(len(numbers), USERS_PER_PART))
-                ]
-            )  # fmt: skip
+                )
+            entries = engine.gather(parts)
         for entry in entries:
             to.add(entry)
         return to.commit(
@@ -139,8 +155,9 @@ def _listed(model: Estimator, users: Any) -> tuple[pa.Array, NDArray[np.int32]]:
     """Return the distinct ids, in order, and their numbers; refuse unknown ones as told."""
     if isinstance(users, str) or not isinstance(users, Iterable):
         users = [users]
-    listed = pd.Series(users.to_pandas() if isinstance(users, pa.Array | pa.ChunkedArray) else
-                       list(users)).drop_duplicates()  # fmt: skip
+    if isinstance(users, pa.Array | pa.ChunkedArray):
+        users = users.to_pandas()
+    listed = pd.Series(list(users)).drop_duplicates()
     if listed.empty:
         raise InputError("users: found none; give raw user ids, or leave users out for all")
     numbers = model.catalogue_.user_nums(listed)
@@ -154,8 +171,15 @@ def _listed(model: Estimator, users: Any) -> tuple[pa.Array, NDArray[np.int32]]:
     return pa.array(listed), numbers
 
 
-def _write_part(shared: Shared, number: int, ids: pa.Array, users: NDArray[np.int32]) -> FileEntry:
-    items, scores = rank_users(shared.ranking, users, shared.n)
+def _rank(shared: Shared, users: NDArray[np.int32]) -> Ranked:
+    return rank_users(shared.ranking, users, shared.n)
+
+
+def _write_part(
+    shared: Shared, ids: pa.Array, users: NDArray[np.int32], ranked: list[Ranked], number: int
+) -> FileEntry:
+    items = np.concatenate([items for items, _ in ranked])
+    scores = np.concatenate([scores for _, scores in ranked])
     row, place = np.nonzero(items >= 0)
     chosen = items[row, place]
     user = users[row]

@@ -136,7 +136,7 @@ def make_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]])
     table = Table(title=title, title_justify="left", header_style="bold")
     for at, name in enumerate(header):
         numeric = bool(rows) and all(isinstance(row[at], (int, float)) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*[_text(cell) for cell in row])
     return table

@@ -52,11 +52,13 @@ def run(
         announce_compilation()
         record = run_flow(flow, workdir, options=options, force=force or ())
         steps = [
-            (s["step"], s["status"], s["seconds"], _counts(s["counts"]), s["path"])
-            for s in record["steps"]
+            (s["step"], s["status"], s["seconds"], _counts(s["counts"])) for s in record["steps"]
         ]
-        header = ["stage", "status", "seconds", "rows", "path"]
-        tables = [make_table(f"{record['flow']}: {record['seconds']:.1f} s", header, steps)]
+        header = ["stage", "status", "seconds", "rows"]
+        stages = make_table(f"{record['flow']}: {record['seconds']:.1f} s", header, steps)
+        stages.caption = f"results in {record['workdir']}/STAGE, the record in run.json there"
+        stages.caption_justify = "left"
+        tables = [stages]
         for name, value in record["results"].items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 cells = [list(row.values()) for row in value]

@@ -15,14 +15,11 @@ def compiled_kernels() -> int:
 
 
 def is_warm() -> bool:
-    """Tell whether every file of kernels has been compiled since it last changed."""
-    newest: dict[str, float] = {}
-    for index in cache_dir().rglob("*.nbi"):
-        module = index.name.split(".", 1)[0]
-        newest[module] = max(newest.get(module, 0.0), index.stat().st_mtime)
+    """Tell whether a kernel of every file is in the cache."""
+    found = {index.name.split(".", 1)[0] for index in cache_dir().rglob("*.nbi")}
     folder = Path(kernels.__file__).parent
-    sources = [path for path in folder.glob("*.py") if "@numba.njit" in path.read_text("utf-8")]
-    return all(newest.get(path.stem, 0.0) >= path.stat().st_mtime for path in sources)
+    wanted = {p.stem for p in folder.glob("*.py") if "@numba.njit" in p.read_text("utf-8")}
+    return wanted <= found
 
 
 def announce_compilation() -> None:

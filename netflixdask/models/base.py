@@ -24,6 +24,7 @@ from netflixdask.models.scorers import Predictor, Scorer, check_columns, predict
 from netflixdask.random import seed_of
 from netflixdask.store import Artifact, RatingsStore, new_artifact, open_artifact
 from netflixdask.store.build import as_store
+from netflixdask.store.manifest import digest
 from netflixdask.store.ratings import store_of
 
 
@@ -48,7 +49,7 @@ class Estimator(ABC):
         global_mean_: mean of all training ratings.
         history_: one row an epoch, ``epoch, loss, train_rmse, seconds``; empty for models without
             epochs.
-        store_: path, generation and fingerprint of the store that it was fitted on.
+        store_: path, generation and fingerprint of the store that it was fitted on, and the seed.
     """
 
     name: ClassVar[str]
@@ -112,6 +113,7 @@ class Estimator(ABC):
                 "path": None if temporary else str(opened.path),
                 "generation": opened.manifest.generation,
                 "fingerprint": opened.fingerprint,
+                "rng": seed,
             }
         return self
 
@@ -251,6 +253,13 @@ class Estimator(ABC):
         if self._rated is None:
             raise not_fitted(self)
         return self._rated
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what the model was made of: equal ones have equal numbers, bit for bit."""
+        _ = self.catalogue_
+        made_of = (self.store_["fingerprint"], self.store_["rng"])
+        return digest([self.name, self.config.model_dump(mode="json"), made_of])
 
     def scorer_(self) -> Scorer:
         """Return the scorer of a fitted model.

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
+
 from netflixdask import random as nr
 from netflixdask.errors import ConfigError, InputError
 

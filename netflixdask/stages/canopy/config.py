@@ -45,8 +45,10 @@ class CanopyConfig(Config):
     with fewer are also passed over in k-means; in strict mode items with fewer come last."""
     feature_cap: pydantic.PositiveInt = 100_000
     """Entries of a centroid stay below this (hadoop only; strict never holds a centroid)."""
-    init: Init = "most_rated"
-    """First centres of k-means: the most rated items, or items drawn by ``seed`` and raw id."""
+    init: Init = "random"
+    """First centres of k-means: items drawn by ``seed`` and raw id, or the most rated ones. Of
+    2,958 films of the prize with 100 clusters, 239 had no drawn first centre in their canopies,
+    but 2,047 no most rated one, and so were compared with every cluster."""
     seed: int = pydantic.Field(0, ge=0, lt=2**63)
     """Seed of the random first centres and of the sample that strict bounds come from."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,15 @@ _TEXT_BYTES = 20
 
 _SCATTER = np.uint32(2_654_435_761)
 """An odd number: multiplication by it permutes the 32-bit words (Knuth, volume 3, section 6.4)."""
+
+
+HOLDOUTS: tuple[tuple[Literal["probe", "qualifying", "quiz", "test"], tuple[int, ...]], ...] = (
+    ("probe", (PROBE,)),
+    ("qualifying", (QUIZ, TEST)),
+    ("quiz", (QUIZ,)),
+    ("test", (TEST,)),
+)
+"""The sets of held-out pairs and the labels of their rows."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,7 @@ class SynthSource(Source):
         columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
         held = Generated(*columns)
         found: list[Holdout] = []
-        for name, labels in (
-            ("probe", (PROBE,)),
-            ("qualifying", (QUIZ, TEST)),
-            ("quiz", (QUIZ,)),
-            ("test", (TEST,)),
-        ):
+        for name, labels in HOLDOUTS:
             some = held.take(np.isin(held.label, labels))
             raw = _raw(
                 some.take(movie_order(some.item_num, some.user_num)),
@@ -92,7 +96,7 @@ class SynthSource(Source):
                 rated=name in ("quiz", "test"),
                 dated=name != "probe",
             )
-            found.append(Holdout(cast(Any, name), self.files[0], raw, scrub=name == "probe"))
+            found.append(Holdout(name, self.files[0], raw, scrub=name == "probe"))
         return found
 
 

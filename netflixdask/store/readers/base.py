@@ -116,9 +116,9 @@ class Chunk(ABC):
 
 @dataclass(frozen=True)
 class Holdout:
-    """A set of pairs published beside the ratings: probe, qualifying, or the test of a split."""
+    """A set of pairs beside the ratings: probe, qualifying, quiz, test."""
 
-    name: Literal["probe", "qualifying", "test"]
+    name: Literal["probe", "qualifying", "quiz", "test"]
     file: SourceFile
     ratings: RawRatings
     scrub: bool

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from netflixdask.kernels import philox as px
 from scipy import stats
+
+from netflixdask.kernels import philox as px
 
 M = 0xFFFFFFFF
 

@@ -225,3 +225,25 @@ def test_unknown_model_names_the_known_ones():
 def test_a_config_of_another_model_is_refused():
     with pytest.raises(ConfigError, match="ALSConfig"):
         nd.ALS(nd.BiasBaselineConfig())
+
+
+def test_text_ids_and_half_stars(tmp_path):
+    frame = tiny_ratings()
+    frame = pd.DataFrame(
+        {
+            "user_id": "u" + frame["user_id"].astype(str),
+            "item_id": "i" + frame["item_id"].astype(str),
+            "rating": frame["rating"] - 0.5,
+        }
+    )
+    store = RatingsStore.from_frame(frame, tmp_path / "store")
+    for model in (nd.ItemKNN(n_neighbors=10), nd.ALS(n_factors=3, reg=0.05, epochs=5)):
+        model.fit(store)
+        found = model.predict(frame)
+        assert found.between(0.5, 4.5).all()
+        assert np.sqrt(np.mean((found - frame["rating"]) ** 2)) < 0.7
+        model.save(tmp_path / model.name)
+        top = nd.load_model(tmp_path / model.name).recommend(frame["user_id"].iloc[0], n=3)
+        assert top["item_id"].str.startswith("i").all()
+        assert top["user_id"].tolist() == [frame["user_id"].iloc[0]] * 3
+        pd.testing.assert_frame_equal(top, model.recommend([frame["user_id"].iloc[0]], n=3))
