@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import dask.dataframe as dd
+import pandas as pd
+import pyarrow as pa
 
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import BiasBaseline
@@ -29,7 +31,7 @@ def item_similarity(
     store: Ratings,
     out: str | Path,
     *,
-    biases: Biases | None = None,
+    biases: Biases | pa.Table | pd.DataFrame | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Artifact:
@@ -38,7 +40,9 @@ def item_similarity(
     Args:
         store: a store, its path, or a dataframe of numbered ratings.
         out: the artifact's folder.
-        biases: baseline of measure ``residual``; without it a ``BiasBaseline`` is fitted first.
+        biases: baseline of measure ``residual``, as a table with one row a bias (columns ``side``
+            = global, user or item; ``num``; ``bias``) or as the object that
+            ``BiasBaseline.biases_`` is; without it a ``BiasBaseline`` is fitted first.
         overwrite: replace the artifact that is there.
         options: fields of :class:`SimilarityConfig`, or ``config=`` such an object.
 
@@ -47,11 +51,19 @@ def item_similarity(
     """
     config = SimilarityConfig.build(options.pop("config", None), **options)
     with use_engine() as engine, as_store(store) as ratings:
-        if config.measure == "residual" and biases is None:
-            biases = BiasBaseline().fit(ratings).biases_
+        baseline = _biases(biases, ratings)
+        if config.measure == "residual" and baseline is None:
+            baseline = BiasBaseline().fit(ratings).biases_
         return run_similarity(
-            ratings, Path(out), config, biases=biases, engine=engine, overwrite=overwrite
+            ratings, Path(out), config, biases=baseline, engine=engine, overwrite=overwrite
         )
+
+
+def _biases(biases: Biases | pa.Table | pd.DataFrame | None, store: RatingsStore) -> Biases | None:
+    if biases is None or isinstance(biases, Biases):
+        return biases
+    table = pa.Table.from_pandas(biases) if isinstance(biases, pd.DataFrame) else biases
+    return Biases.from_table(table, n_users=store.n_users, n_items=store.n_items)
 
 
 def canopy(store: Ratings, out: str | Path, *, overwrite: bool = False, **options: Any) -> Artifact:

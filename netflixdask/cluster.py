@@ -12,9 +12,11 @@ import contextvars
 import logging
 import os
 import re
+import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +165,8 @@ def _laptop(
         # Arrow's default pool keeps what it freed; under a limit the worker then spills.
         "distributed.nanny.pre-spawn-environ.ARROW_DEFAULT_MEMORY_POOL": "system",
     }
-    with dask.config.set(environment), _environ_kept():
+
+    def start() -> distributed.Client:
         # tcp on loopback even inside one process: "inproc" names the machine's own address and
         # its dashboard link then answers nobody.
         return distributed.Client(
@@ -176,6 +179,32 @@ def _laptop(
             dashboard_address=f"127.0.0.1:{_dashboard_port()}",
             silence_logs=logging.CRITICAL,
         )
+
+    with dask.config.set(environment), _environ_kept():
+        return _deaf_to_interrupts(start)
+
+
+def _deaf_to_interrupts(start: Callable[[], distributed.Client]) -> distributed.Client:
+    """Start a client whose worker processes never see Ctrl-C.
+
+    A terminal sends it to every process of its group. Only this process shall take it: it closes
+    the workers, which would otherwise die under it with a traceback each. Processes inherit the
+    signals that are blocked, those that a nanny starts later too. A Ctrl-C in the meantime is
+    taken at the end.
+    """
+    resource_tracker.ensure_running()  # started later, it would unblock the signal again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        client = start()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 @contextlib.contextmanager

@@ -25,13 +25,14 @@ _listeners: contextvars.ContextVar[tuple[Callable[[str, float], None], ...]] = (
 
 def console() -> Console:
     """Return a console on standard error, made anew since tests and notebooks replace it."""
-    return Console(stderr=True, highlight=False)
+    # Names of files and titles are printed as they stand: no [tags], no :100: made an emoji.
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
     """Print one line for the person at the terminal, unless quiet."""
     if not _quiet.get():
-        console().print(text, soft_wrap=True, markup=False)
+        console().print(text, soft_wrap=True)
 
 
 @contextlib.contextmanager

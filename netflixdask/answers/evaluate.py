@@ -253,11 +253,20 @@ def _split(model: Estimator, store: RatingsStore, name: str, n_pairs: int, n_unr
     )
 
 
+_SPLIT_OPTIONS = {
+    "random": ("fraction", "seed"),
+    "last": ("n",),
+    "time": ("fraction",),
+    "kfold": ("folds", "seed"),
+}
+
+
 def held_out_how(store: RatingsStore, name: str) -> str:
     """Say in words how the pairs of a holdout came to be held out."""
     split = store.manifest.config.get("split")
     if isinstance(split, dict) and name == "test":  # text names a published split
-        options = ", ".join(f"{key} = {value}" for key, value in split.items())
+        shown = ("how", *_SPLIT_OPTIONS.get(str(split.get("how")), ()))
+        options = ", ".join(f"{key} = {split[key]}" for key in shown if key in split)
         return f"split of {store.manifest.config.get('store', 'another store')} ({options})"
     for entry in store.manifest.sources:
         if entry.role == name:

@@ -20,6 +20,7 @@ CLOSE = 0.75
 """Likeness (difflib's ratio, 0..1) from which on a title is taken for a misspelt query."""
 NEAR = 0.4
 """Likeness from which on a title is proposed where nothing is taken."""
+_N_FORMS = 20
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 _ARTICLE_LAST = re.compile(r"^(.*), (the|a|an)$")
 _ARTICLE_FIRST = re.compile(r"^(the|a|an) (.+)$")
@@ -107,16 +108,32 @@ def find_item(items: pa.Table, query: int | str) -> Match:
     for how, numbers in levels:
         if numbers:
             return _match(items, text, how, None, numbers)
-    near = difflib.get_close_matches(wanted, sorted(set(keys) - {""}), N_OTHERS + 1, NEAR)
-    likeness = [difflib.SequenceMatcher(None, key, wanted).ratio() for key in near]
-    close = [key for key, ratio in zip(near, likeness, strict=True) if ratio >= CLOSE]
+    near = _near(short, bare)
+    close = [number for number, ratio in near if ratio >= CLOSE]
     if close:
-        best = [n for n, key in enumerate(keys) if key == close[0]]
-        rest = [n for other in close[1:] for n, key in enumerate(keys) if key == other]
-        taken = _match(items, text, "similar title", None, best)
-        others = [n for n in best if n != taken.item_num] + rest
-        return _match(items, text, "similar title", taken.item_num, others)
-    raise _nothing(items, text, near, keys)
+        equals = [number for number, ratio in near if ratio == near[0][1]]
+        taken = _match(items, text, "similar title", None, equals)
+        return _match(items, text, "similar title", taken.item_num, close)
+    raise _nothing(items, text, [number for number, _ in near[:N_OTHERS]])
+
+
+def _near(wanted: str, keys: list[str]) -> list[tuple[int, float]]:
+    """Return ``(number, likeness)`` of the titles most like ``wanted``, best first.
+
+    A title counts by the best of the whole, what stands before its colon, and as many of its first
+    letters as were typed: people leave subtitles out.
+    """
+    forms: dict[str, list[int]] = {}
+    for number, key in enumerate(keys):
+        if key:
+            for form in {key, key.split(":")[0], key[: len(wanted)].strip()}:
+                forms.setdefault(form, []).append(number)
+    best: dict[int, float] = {}
+    for form in difflib.get_close_matches(wanted, sorted(forms), _N_FORMS, NEAR):
+        ratio = difflib.SequenceMatcher(None, form, wanted).ratio()
+        for number in forms[form]:
+            best[number] = max(best.get(number, 0.0), ratio)
+    return sorted(best.items(), key=lambda one: (-one[1], one[0]))
 
 
 def _same_year(
@@ -162,7 +179,7 @@ def _match(items: pa.Table, query: str, how: str, taken: int | None, numbers: li
     )
 
 
-def _nothing(items: pa.Table, query: str, near: list[str], keys: list[str]) -> InputError:
+def _nothing(items: pa.Table, query: str, near: list[int]) -> InputError:
     if items.column("title").null_count == items.num_rows:
         first = items.column("item_id")[0].as_py()
         return InputError(
@@ -170,7 +187,7 @@ def _nothing(items: pa.Table, query: str, near: list[str], keys: list[str]) -> I
             f"{items.num_rows:,} raw item ids, such as {first!r}"
         )
     titles = items.column("title")
-    close = [titles[keys.index(key)].as_py() for key in near[:N_OTHERS]]
+    close = [titles[number].as_py() for number in near]
     hint = f"; the closest are {', '.join(map(repr, close))}" if close else ""
     return InputError(
         f"{query!r}: found no item with this id, nor with a title like it{hint}; expected an item "

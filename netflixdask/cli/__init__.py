@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
-from netflixdask.cli.app import main
+import sys
+from collections.abc import Sequence
+
+from netflixdask.cli.interrupts import at_once
 
 __all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (of this process by default) and end the process."""
+    with at_once():
+        # Imported here, as this takes a second in which Ctrl-C is to be quiet already.
+        from netflixdask.cli.app import run
+
+        code = run(list(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(code)

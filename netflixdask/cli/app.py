@@ -5,11 +5,9 @@ Exit codes: 0 done, 1 a run that failed, 2 bad input or usage, 130 interrupted.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
 
 import typer
 
@@ -49,18 +47,13 @@ def options(
     """Collaborative filtering as MapReduce dataflows on Dask."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (of this process by default) and end the process."""
-    code = run(list(sys.argv[1:] if arguments is None else arguments))
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-    sys.exit(code)
-
-
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        app(arguments, prog_name="netflixdask")
+        try:
+            app(arguments, prog_name="netflixdask")
+        finally:
+            sys.stdout.flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except NetflixDaskError as error:
@@ -68,7 +61,8 @@ def run(arguments: list[str]) -> int:
         _say(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")
+        # Who read the output went away, as head does: the rest goes nowhere, at the exit too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         _debug()
@@ -81,7 +75,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _say(text: str) -> None:
-    console().print(text, markup=False, soft_wrap=True)
+    console().print(text, soft_wrap=True)
 
 
 def _debug() -> None:

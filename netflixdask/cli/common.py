@@ -15,14 +15,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from netflixdask.cli.interrupts import INTERRUPTED, with_cleaning
 from netflixdask.cluster import open_client
 from netflixdask.errors import ConfigError, InputError
 from netflixdask.progress import console as error_console
 from netflixdask.progress import quiet as quieted
 from netflixdask.store.artifacts import Artifact
 from netflixdask.store.ratings import RatingsStore
-
-INTERRUPTED = 130
 
 Cluster = Annotated[
     str,
@@ -54,7 +53,7 @@ class Out:
         if self.as_json:
             sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
             return
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, emoji=False)
         for table in tables:
             console.print(table)
 
@@ -81,10 +80,11 @@ def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def run(*args: Any, **options: Any) -> None:
         try:
-            verb(*args, **options)
+            with with_cleaning():
+                verb(*args, **options)
         except KeyboardInterrupt:
             text = "interrupted: nothing half-written is left; run the same command again"
-            error_console().print(text, markup=False)
+            error_console().print(text)
             raise typer.Exit(INTERRUPTED) from None
 
     return run
@@ -171,9 +171,9 @@ def store_dict(store: RatingsStore) -> dict[str, Any]:
     return {
         "path": str(store.path),
         "generation": manifest.generation,
-        "ratings": store.n_ratings,
-        "users": store.n_users,
-        "items": store.n_items,
+        "n_ratings": store.n_ratings,
+        "n_users": store.n_users,
+        "n_items": store.n_items,
         "scale": manifest.rating.model_dump(),
         "time": manifest.time_kind,
         "layout": manifest.layout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from netflixdask.errors import ClusterError, NetflixDaskError, StageError
 from netflixdask.progress import StageProgress, is_quiet
 
 POLL_SECONDS = 0.25
+LONGEST_PAUSE = 0.03  # between two looks at the futures of a stage
 TOPIC = "netflixdask"  # of the events on the scheduler: start and end of every stage
 
 
@@ -82,6 +84,9 @@ class DaskEngine:
                 "this is memory: give the workers more (memory_limit=) or use fewer threads"
             ) from error
         except (distributed.CancelledError, OSError) as error:
+            if isinstance(error, OSError) and self.client.status == "running":
+                self._cancel(futures)  # the task's own: a full disk, a missing file
+                raise StageError(f"{stage}: {type(error).__name__}: {error}") from error
             raise ClusterError(
                 f"{stage}: the scheduler at {self.client._start_arg or 'laptop'} is gone "
                 f"({type(error).__name__}); start it and run the same command again: complete "
@@ -108,19 +113,18 @@ class DaskEngine:
                     self.client.log_event(TOPIC, {"stage": name, "event": "end"})
 
     def _wait(self, futures: list[distributed.Future]) -> None:
-        pending = set(futures)
-        while pending:
-            try:
-                done, _ = distributed.wait(
-                    list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED"
-                )
-            except (TimeoutError, distributed.TimeoutError):
-                done = set()
-            for future in done:
-                if future.status != "finished":
-                    future.result()
-            pending -= set(done)
-            self._show()
+        # Polled: a `distributed.wait` that times out leaves a reference cycle that holds the
+        # futures, and with them blocks on the workers, until Python's collector comes by.
+        pending, pause, shown = futures, 0.001, time.monotonic()
+        while pending := [future for future in pending if future.status == "pending"]:
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+            if time.monotonic() - shown > POLL_SECONDS:
+                if any(future.status == "error" for future in futures):
+                    return  # gather raises it; the others are not waited for
+                self._show()
+                shown = time.monotonic()
+        self._show()
 
     def _show(self) -> None:
         if is_quiet() or not self._stages:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,7 +172,7 @@ def new_artifact(
     try:
         yield writer
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_staging(staging)
         if writer.artifact is None and created:
             with contextlib.suppress(OSError):
                 path.rmdir()
@@ -216,6 +217,15 @@ def prepare_folder(path: Path, *, overwrite: bool, ours: Any) -> bool:
             f"{path}: exists and holds other files (no {MANIFEST}); choose another path"
         )
     return False
+
+
+def remove_staging(path: Path) -> None:
+    """Remove a staging folder, in which tasks of an interrupted run may still put files."""
+    for _ in range(10):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.05)
 
 
 def _remove(path: Path) -> None:

@@ -61,7 +61,7 @@ def write_parquet(table: pa.Table, path: Path, *, base: Path | None = None) -> F
     Returns:
         The file's entry.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    below(base or path.parent, path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Stars and days repeat, so a dictionary is smaller there; numbers go by difference.
     wide = (pa.types.is_int32, pa.types.is_int64, pa.types.is_uint32, pa.types.is_uint64)
@@ -80,6 +80,15 @@ def write_parquet(table: pa.Table, path: Path, *, base: Path | None = None) -> F
     finally:
         temporary.unlink(missing_ok=True)
     return entry_of(path, base or path.parent, table.num_rows)
+
+
+def below(base: Path, path: Path) -> None:
+    """Make the folder of ``path`` below ``base``, but never ``base`` itself.
+
+    A task may outlive the run that was interrupted: what that run removed is not made again.
+    """
+    if path.parent != base:
+        path.parent.mkdir(exist_ok=True)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -150,8 +150,9 @@ class RatingsStore:
     def ratings(self, by: Side = "user") -> dd.DataFrame:
         """Return all ratings as a Dask dataframe, one partition a block file.
 
-        The index is ``user_num`` (``item_num`` for ``by="item"``) with known divisions; columns
-        are the other number, ``rating`` in stars and, where the store has it, ``time``.
+        Columns ``user_num, item_num, rating`` (stars) and, where the store has it, ``time``. The
+        index repeats ``user_num`` (``item_num`` for ``by="item"``), so divisions are known and
+        ``.loc[7:9]`` reads only the blocks concerned.
         """
         if by not in ("user", "item"):
             raise ConfigError(f"by = {by!r}: expected 'user' or 'item'")
@@ -159,10 +160,11 @@ class RatingsStore:
         other = "item" if by == "user" else "user"
         meta = pd.DataFrame(
             {
+                f"{by}_num": pd.Series(dtype="int32"),
                 f"{other}_num": pd.Series(dtype="int32"),
                 "rating": pd.Series(dtype="int8" if self.manifest.rating.whole else "float32"),
             },
-            index=pd.Index([], dtype="int32", name=f"{by}_num"),
+            index=pd.Index([], dtype="int32"),
         )
         if self.time_kind != "none":
             meta["time"] = pd.Series(dtype="datetime64[s]")
@@ -292,9 +294,11 @@ def lookup(index: pd.Index, ids: Iterable[Any]) -> NDArray[np.int32]:
 
 def _read_frame(file: str, by: str, columns: list[str] | None = None) -> pd.DataFrame:
     # The name `columns` is what lets Dask push a projection down to the reader.
-    wanted = None if columns is None else [f"{by}_num", *columns]
+    wanted = None if columns is None else list(dict.fromkeys([f"{by}_num", *columns]))
     table = read_parquet(Path(file), wanted)
-    frame = pd.DataFrame({name: column(table, name) for name in table.column_names})
+    index = pd.Index(column(table, f"{by}_num"))
+    names = table.column_names if columns is None else columns
+    frame = pd.DataFrame({name: column(table, name) for name in names}, index=index)
     if "time" in frame:
         frame["time"] = frame["time"].astype("datetime64[s]")
-    return frame.set_index(f"{by}_num")
+    return frame

@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from netflixdask.errors import InputError
 from netflixdask.kernels import kmeans as kernels
 from netflixdask.mapreduce import Engine, Key, MapReduce, run
 from netflixdask.stages.canopy.candidates import Candidates, candidates_in_canopies
@@ -111,12 +112,16 @@ def unit_scale(items: Items) -> float:
     Schwarz, a centroid of all items), which is kept below ``2**52``: float64 then holds it whole.
 
     Raises:
-        OverflowError: if the ratings of one item are so many and large that no scale is left.
+        InputError: if the ratings of one item are so many and large that no scale is left.
     """
     largest = float(np.sqrt(items.squares.max(initial=1))) * max(items.n_items, 1)
     bits = min(32, 51 - int(np.ceil(np.log2(max(largest, 1.0)))))
     if bits < 8:
-        raise OverflowError(f"norms of {largest:g} leave {bits} bits; expected at least 8")
+        raise InputError(
+            f"canopy: {items.n_items} items, the longest vector of norm "
+            f"{largest / max(items.n_items, 1):.0f}, leave {bits} bits for exact sums; expected at "
+            "least 8: fewer items, or ratings of a coarser step"
+        )
     return float(2**bits)
 
 

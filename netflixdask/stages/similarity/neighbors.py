@@ -41,7 +41,7 @@ class CandidateFile:
         unique = f"{os.getpid()}-{threading.get_ident()}"
         for name, array in candidates._asdict().items():
             path = Path(f"{self.stem}-{name}.npy")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)  # the staging folder itself is not made again
             temporary = path.with_name(f".{unique}-{path.name}")
             np.save(temporary, array, allow_pickle=False)
             temporary.replace(path)

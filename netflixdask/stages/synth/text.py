@@ -31,7 +31,7 @@ from netflixdask.stages.synth.config import SynthConfig
 from netflixdask.stages.synth.plan import Generated, SynthPlan, plan_of
 from netflixdask.stages.synth.source import movie_order, synth_source
 from netflixdask.store.artifacts import ArtifactWriter, new_artifact
-from netflixdask.store.parquet import FileEntry
+from netflixdask.store.parquet import FileEntry, below
 
 _TASK_RATINGS = 1_000_000
 _HELD: Key = ("held",)
@@ -277,7 +277,7 @@ def _member(name: str, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 def _write(base: Path, name: str, data: NDArray[np.uint8], rows: int) -> FileEntry:
     path = base / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    below(base, path)
     path.write_bytes(data.data)
     digest = xxhash.xxh64(data.data).hexdigest()
     return FileEntry(file=name, rows=rows, bytes=len(data), checksum=f"xxh64:{digest}")

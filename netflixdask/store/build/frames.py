@@ -45,7 +45,7 @@ def as_store(
         yield known
         return
     frame: Any = source
-    if frame.index.name in COLUMNS:
+    if frame.index.name in COLUMNS and frame.index.name not in frame.columns:
         frame = frame.reset_index()
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from netflixdask import __version__
 from netflixdask.errors import StoreError
-from netflixdask.store.artifacts import STAGING, now, prepare_folder
+from netflixdask.store.artifacts import STAGING, now, prepare_folder, remove_staging
 from netflixdask.store.manifest import (
     MANIFEST,
     BlockEntry,
@@ -92,7 +92,7 @@ def new_store(path: str | Path, *, overwrite: bool = False) -> Iterator[StoreWri
     try:
         yield writer
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_staging(staging)
         if not writer.done and created:
             with contextlib.suppress(OSError):
                 path.rmdir()

@@ -28,7 +28,7 @@ class Prize:
     qualifying: pd.DataFrame
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def sequential() -> Iterator[None]:
     """Run without a scheduler."""
     with quiet(), open_client("sequential"):

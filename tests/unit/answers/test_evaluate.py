@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,15 @@ import pyarrow as pa
 import pytest
 
 from netflixdask.answers import evaluate, lists, scoring, training
+from netflixdask.answers.evaluation import Reference
+from netflixdask.answers.metrics import improvement
 from netflixdask.answers.prize import CINEMATCH, cinematch, is_prize
 from netflixdask.errors import InputError, NotFittedError, StoreError
+from netflixdask.mapreduce import use_engine
 from netflixdask.models import ALS, BiasBaseline, Estimator, GlobalMean, ItemMean
 from netflixdask.models.catalogue import Catalogue
 from netflixdask.stages.ingest import ingest
+from netflixdask.stages.split import SplitConfig, split
 from netflixdask.store import RatingsStore, open_artifact
 
 
@@ -189,6 +193,19 @@ def test_cold_users_and_items(prize, tmp_path: Path, store: RatingsStore) -> Non
     assert silent.ranking.model.hit_rate < spoken.ranking.model.hit_rate
 
 
+def test_ratings_on_no_scale(prize, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = prize.train.assign(rating=prize.train["rating"] + rng.random(len(prize.train)))
+    store = RatingsStore.from_frame(frame, tmp_path / "all")
+    assert store.scale is None
+    with use_engine() as engine:
+        part = split(store, tmp_path / "part", SplitConfig(how="random"), engine=engine)
+    assert isinstance(part, RatingsStore)
+    found = evaluate(ItemMean().fit(part), on="test", ranking=False)
+    assert found.rmse == pytest.approx(found.item_average.rmse, abs=1e-5)
+    assert "how = random, fraction = 0.1, seed = 0" in found.split.how
+
+
 def test_the_artifact(model: Estimator, tmp_path: Path) -> None:
     found = evaluate(model, on="probe", n=5, out=tmp_path / "metrics")
     artifact = open_artifact(tmp_path / "metrics", "metrics")
@@ -233,6 +250,15 @@ def test_cinematch_is_named_for_the_prize_itself() -> None:
         assert found is not None
         assert found.rmse == value
     assert is_prize(_prize_catalogue(n_ratings=100_480_507), "combined")
+
+
+def test_improvement_over_a_reference_is_shown(model: Estimator) -> None:
+    found = replace(evaluate(model, on="probe"), reference=Reference("Cinematch", 2 * 0.9474))
+    better = improvement(found.rmse, 2 * 0.9474)
+    assert ("Cinematch RMSE", "1.8948", f"improvement {better:.2f} %") in found.rows()
+    values = found.table().to_pandas().set_index("metric")["value"]
+    assert values["improvement_over_cinematch_percent"] == better
+    assert found.to_dict()["improvement_over_reference_percent"] == better
 
 
 def test_cinematch_is_not_named_for_anything_else() -> None:

@@ -65,7 +65,7 @@ def items() -> pa.Table:
         ("kite r", 300, "start of the title"),
         ("of fear", 40, "part of the title"),
         ("Golden Kyte", 10, "similar title"),
-        ("the matrx", 20, "similar title"),
+        ("the matrx", 30, "similar title"),  # without its subtitle it is as like, and more rated
     ],
 )
 def test_what_a_query_is_taken_for(

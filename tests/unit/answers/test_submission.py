@@ -15,7 +15,7 @@ from netflixdask.answers import check_submission, write_submission
 from netflixdask.answers.submission import submission_text
 from netflixdask.errors import DataFormatError, InputError, StoreError
 from netflixdask.models import BiasBaseline, Estimator
-from netflixdask.store import RatingsStore
+from netflixdask.store import RatingsStore, write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,29 @@ def test_a_store_with_ratings_judges(
     assert (row.bucket, row.n) == ("all", len(prize.probe))
     assert row.rmse == pytest.approx(np.sqrt(np.mean(error**2)), abs=1e-6)
     assert dict(report.rows())["pairs"] == f"{len(prize.probe):,}"
+
+
+def test_quiz_and_test_judge_their_own_pairs(
+    model: Estimator, store: RatingsStore, prize, tmp_path: Path
+) -> None:
+    """Of three pairs one is in the quiz, one in the test, in another order; the rest is unknown."""
+    pairs = store.holdout("qualifying")
+    rated = pairs.set_column(2, "rating", [prize.qualifying["rating"].astype("f4").to_numpy()])
+    quiz = rated.take(np.arange(0, rated.num_rows, 3)[::-1])
+    test = rated.take(np.arange(1, rated.num_rows, 3))
+    held = dict(store.manifest.holdout)
+    for name, table in (("quiz", quiz), ("test", test)):
+        held[name] = write_parquet(table, tmp_path / f"{name}.parquet", base=tmp_path)
+        held[name] = held[name].model_copy(update={"file": str(tmp_path / f"{name}.parquet")})
+    judged = RatingsStore(store.path, store.manifest.model_copy(update={"holdout": held}))
+    write_submission(model, tmp_path / "s.txt")
+    report = check_submission(tmp_path / "s.txt", judged)
+    error = model.predict(prize.qualifying).round(3) - prize.qualifying["rating"]
+    place = np.arange(len(error)) % 3
+    for row, some in zip(report.errors, (place < 2, place == 0, place == 1), strict=True):
+        assert row.n == some.sum()
+        assert row.rmse == pytest.approx(np.sqrt(np.mean(error[some] ** 2)), abs=1e-3)
+    assert [row.bucket for row in report.errors] == ["all", "quiz", "test"]
 
 
 def test_without_ratings_nothing_is_judged(model: Estimator, store: RatingsStore, tmp_path) -> None:

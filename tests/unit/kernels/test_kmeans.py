@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,7 @@ CUTS = pytest.mark.parametrize("cuts", [[0, 300], [0, 1, 130, 299, 300]], ids=["
 def test_item_margins(case: Case, cuts: list[int]) -> None:
     found = np.zeros((4, N_ITEMS), np.int64)
     found[2] = -1
-    for first, stop in zip(cuts, cuts[1:], strict=False):
+    for first, stop in itertools.pairwise(cuts):
         kernels.add_item_margins(*case.block(first, stop), LOW, first, *found)
     rated = case.values > 0
     np.testing.assert_array_equal(found[0], rated.sum(axis=0))
@@ -76,7 +77,7 @@ def test_best_cosine_is_that_of_the_sums_of_unit_vectors(case: Case, cuts: list[
     norm = np.sqrt((case.values**2).sum(axis=0))
     unit = np.divide(scale, norm, out=np.zeros(N_ITEMS), where=norm > 0)
     products = np.zeros(len(case.clusters))
-    for first, stop in zip(cuts, cuts[1:], strict=False):
+    for first, stop in itertools.pairwise(cuts):
         kernels.add_unit_products(
             *case.block(first, stop),
             LOW,
@@ -148,7 +149,7 @@ def test_supports(case: Case, cuts: list[int]) -> None:
     size = case.members.sum(axis=0)
     pointers = np.concatenate([[0], np.cumsum(size + 1)])
     found = np.zeros(pointers[-1], np.int64)
-    for first, stop in zip(cuts, cuts[1:], strict=False):
+    for first, stop in itertools.pairwise(cuts):
         indptr, src, _ = case.block(first, stop)
         kernels.add_supports(indptr, src, case.cluster, N_CLUSTERS, pointers, found)
     support = (case.values > 0).astype(int) @ case.members
@@ -168,7 +169,7 @@ def test_whole_mean_centroids(case: Case, cuts: list[int], threshold: int) -> No
     margins = np.zeros((4, N_CLUSTERS), np.int64)
     margins[2] = -1
     common = np.zeros((3, N_CLUSTERS), np.int32)
-    for first, stop in zip(cuts, cuts[1:], strict=False):
+    for first, stop in itertools.pairwise(cuts):
         part = np.zeros_like(margins)
         part[2] = -1
         kernels.add_centroid_margins(
@@ -199,7 +200,7 @@ def test_whole_mean_centroids(case: Case, cuts: list[int], threshold: int) -> No
         (case.values > 0).any(axis=0), N_USERS - 1 - (case.values > 0)[::-1].argmax(axis=0), -1
     )
     sums = np.zeros((3, len(case.clusters)))
-    for first, stop in zip(cuts, cuts[1:], strict=False):
+    for first, stop in itertools.pairwise(cuts):
         kernels.add_shared_sums(
             *case.block(first, stop),
             LOW,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
 
 import dask.dataframe as dd
@@ -49,7 +48,6 @@ def test_workers_change_no_bit_and_forget_everything(client, store, model_class)
     lazy = model.predict(dd.from_pandas(frame, npartitions=4))
     pd.testing.assert_series_equal(lazy.compute().sort_index(), predicted, check_exact=True)
     del lazy
-    gc.collect()  # a wait of distributed that timed out leaves frames that hold futures
     deadline = time.monotonic() + 20
     while n_tasks(client) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -196,10 +196,13 @@ def test_dask_dataframe_shows_the_store(tmp_path: Path) -> None:
     frame = store.ratings(by="item")
     assert frame.npartitions == len(store.entries("item"))
     assert frame.known_divisions
-    got = frame.compute(scheduler="sync").reset_index()
+    got = frame.compute(scheduler="sync")
     expected = rows_of(store, "item")
     np.testing.assert_array_equal(got[["item_num", "user_num"]], expected[["item_num", "user_num"]])
     assert got["time"].dtype == np.dtype("datetime64[s]")
+    assert frame.dtypes.equals(got.dtypes)
+    few = frame.loc[3:5].compute(scheduler="sync")
+    assert sorted(set(few.item_num)) == [3, 4, 5]
     assert frame["rating"].sum().compute(scheduler="sync") == expected.rating.sum()
 
 

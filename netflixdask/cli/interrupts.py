@@ -1,0 +1,68 @@
+"""Ctrl-C: the process ends with exit code 130, without a traceback, and leaves nothing half-made.
+
+While nothing is open (imports, parsing of the arguments) the process ends on the spot. While a
+verb works, the first Ctrl-C becomes a ``KeyboardInterrupt``, so that context managers remove what
+is unfinished and close the workers; a second one does not wait for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """End the process at Ctrl-C within the block."""
+    with _handled(_leave):
+        yield
+
+
+@contextlib.contextmanager
+def with_cleaning() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` at the first Ctrl-C within the block."""
+    with _handled(_raise):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    """Handle the signal, except where it is ignored (a job in the background) or in a thread."""
+    mine = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not mine or before not in (signal.default_int_handler, _leave):
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _raise(*_: object) -> None:
+    signal.signal(signal.SIGINT, _leave_unfinished)
+    _say("interrupted: closing the workers and removing what is unfinished ...")
+    raise KeyboardInterrupt
+
+
+def _leave(*_: object) -> None:
+    _say("interrupted")
+    os._exit(INTERRUPTED)
+
+
+def _leave_unfinished(*_: object) -> None:
+    _say("interrupted again: the same command cleans up when it is run the next time")
+    os._exit(INTERRUPTED)
+
+
+def _say(text: str) -> None:
+    # Not through sys.stderr: the signal may come in the middle of one of its own calls.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
