@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 MEASURED = {"seconds"}
 """Columns of measured times, which are never the same twice."""
-OF_THE_FILES = {"fingerprint"}
-"""Figures that depend on how the rows lie in files, not on the rows."""
+OF_THE_CUT = {"fingerprint", "n_bands", "seen"}
+"""Figures of how rows are cut into files and tasks, not of the rows."""
 _PART = re.compile(r"(part|block)-\d+\.parquet")
 
 
@@ -92,7 +92,7 @@ def _stats(path: Path, folder: Path) -> Any:
 
 def _stable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _stable(v) for k, v in value.items() if k not in OF_THE_FILES | {"seen"}}
+        return {k: _stable(v) for k, v in value.items() if k not in OF_THE_CUT}
     return value
 
 

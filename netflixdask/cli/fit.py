@@ -78,6 +78,9 @@ def evaluate(
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Length of the lists that are judged.")] = 10,
     ranking: Annotated[bool, typer.Option(help="Judge lists as well.")] = True,
+    max_ranking_users: Annotated[
+        int | None, typer.Option(help="Judge the lists of so many users only.")
+    ] = None,
     out_path: Annotated[
         Path | None, typer.Option("--out", help="Keep the figures as Parquet.")
     ] = None,
@@ -89,7 +92,14 @@ def evaluate(
     """Compare a model's predictions and lists with held-out ratings."""
     with session(cluster, as_json, quiet) as out:
         found = answers.evaluate(
-            model, store, on, n=n, ranking=ranking, out=out_path, overwrite=overwrite
+            model,
+            store,
+            on,
+            n=n,
+            ranking=ranking,
+            max_ranking_users=max_ranking_users,
+            out=out_path,
+            overwrite=overwrite,
         )
         split = found.split
         title = f"{found.model} on {split.name}: {split.how}"

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 INTERRUPTED = 130
+_MOMENT = 0.02  # seconds
 
 
 @contextlib.contextmanager
@@ -27,8 +29,34 @@ def at_once() -> Iterator[None]:
 @contextlib.contextmanager
 def with_cleaning() -> Iterator[None]:
     """Raise ``KeyboardInterrupt`` at the first Ctrl-C within the block."""
-    with _handled(_raise):
-        yield
+    told = False
+    before = sys.unraisablehook
+
+    def first(*_: object) -> None:
+        nonlocal told
+        signal.signal(signal.SIGINT, _leave_unfinished)
+        if not told:
+            told = True
+            _say("interrupted: closing the workers and removing what is unfinished ...")
+        raise KeyboardInterrupt
+
+    def dropped(found: Any) -> None:
+        # It came where Python drops what is raised: in a callback of the garbage collector (Dask
+        # has one) or a __del__. Once more, a moment later.
+        if not issubclass(found.exc_type, KeyboardInterrupt):
+            before(found)
+            return
+        signal.signal(signal.SIGINT, first)
+        main = threading.main_thread().ident
+        assert main is not None
+        threading.Timer(_MOMENT, signal.pthread_kill, (main, signal.SIGINT)).start()
+
+    with _handled(first):
+        sys.unraisablehook = dropped
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
 
 
 @contextlib.contextmanager
@@ -44,12 +72,6 @@ def _handled(handler: Any) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _raise(*_: object) -> None:
-    signal.signal(signal.SIGINT, _leave_unfinished)
-    _say("interrupted: closing the workers and removing what is unfinished ...")
-    raise KeyboardInterrupt
 
 
 def _leave(*_: object) -> None:

@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from netflixdask.kernels import kmeans as kernels
+from netflixdask.kernels import kmeans_hadoop as kernels
 from netflixdask.mapreduce import Engine, Key, MapReduce, run
 from netflixdask.stages.canopy.candidates import Candidates, candidates_in_canopies
 from netflixdask.stages.canopy.common import MAPS_PER_THREAD, positions

@@ -40,8 +40,8 @@ def canopy(
 
     Memory over all workers: the by-user ratings (5 bytes each, 8 a user), and in a map task at
     most 128 MB of counts or 12 bytes (hadoop: 28) a pair of an item and a candidate cluster, of
-    which there are at most ``n_items * n_clusters``. This process holds the memberships
-    (8 bytes each) and the pairs.
+    which there are at most ``n_items * n_clusters``; what two map tasks a thread have counted
+    waits until it is added. This process holds the memberships (8 bytes each) and the pairs.
 
     Args:
         store: the ratings.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from netflixdask.kernels import kmeans as kernels
+from netflixdask.kernels import kmeans_hadoop as hadoop
 
 N_USERS, N_ITEMS, N_CLUSTERS = 300, 23, 7
 LOW = 1  # the value of code 0
@@ -151,7 +152,7 @@ def test_supports(case: Case, cuts: list[int]) -> None:
     found = np.zeros(pointers[-1], np.int64)
     for first, stop in itertools.pairwise(cuts):
         indptr, src, _ = case.block(first, stop)
-        kernels.add_supports(indptr, src, case.cluster, N_CLUSTERS, pointers, found)
+        hadoop.add_supports(indptr, src, case.cluster, N_CLUSTERS, pointers, found)
     support = (case.values > 0).astype(int) @ case.members
     for cluster in range(N_CLUSTERS):
         expected = np.bincount(support[:, cluster], minlength=size[cluster] + 1)
@@ -172,7 +173,7 @@ def test_whole_mean_centroids(case: Case, cuts: list[int], threshold: int) -> No
     for first, stop in itertools.pairwise(cuts):
         part = np.zeros_like(margins)
         part[2] = -1
-        kernels.add_centroid_margins(
+        hadoop.add_centroid_margins(
             *case.block(first, stop),
             LOW,
             first,
@@ -201,7 +202,7 @@ def test_whole_mean_centroids(case: Case, cuts: list[int], threshold: int) -> No
     )
     sums = np.zeros((3, len(case.clusters)))
     for first, stop in itertools.pairwise(cuts):
-        kernels.add_shared_sums(
+        hadoop.add_shared_sums(
             *case.block(first, stop),
             LOW,
             first,
@@ -216,7 +217,7 @@ def test_whole_mean_centroids(case: Case, cuts: list[int], threshold: int) -> No
     best, similarity = np.empty(N_ITEMS, np.int32), np.empty(N_ITEMS)
     own = (case.values**2).sum(axis=0) - case.values[item_last, np.arange(N_ITEMS)] ** 2
     others = margins[1] - margins[3] ** 2
-    kernels.best_as_coded(case.ptr, case.clusters, sums, own, others, best, similarity)
+    hadoop.best_as_coded(case.ptr, case.clusters, sums, own, others, best, similarity)
     for item in range(N_ITEMS):
         scores = {}
         for cluster in np.flatnonzero(case.is_candidate[item]):
