@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import contextlib
 import contextvars
+import functools
 import logging
 import os
 import re
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -23,11 +25,12 @@ from typing import Any
 import dask
 import distributed
 
-from netflixdask.errors import ClusterError, ConfigError
+from netflixdask.errors import ConfigError, NoSchedulerError
 from netflixdask.progress import say
 
 DASHBOARD_PORT = 8787
 CONNECT_TIMEOUT = "10s"
+NO_WORKERS_TIMEOUT = "5 minutes"  # of the laptop: a worker starts in seconds
 
 _sequential: contextvars.ContextVar[int] = contextvars.ContextVar("sequential", default=0)
 
@@ -93,7 +96,7 @@ def open_client(
         A ``distributed.Client`` (or :class:`NoCluster`); closing it closes the laptop scheduler.
 
     Raises:
-        ClusterError: if no scheduler answers at ``address``.
+        NoSchedulerError: if no scheduler answers at ``address``.
         ConfigError: if ``address`` has another form.
     """
     kind, workers, processes = _parse(address, workers, processes)
@@ -112,7 +115,12 @@ def announce(client: Any) -> None:
     """Say on standard error where the dashboard is and how many threads work."""
     info = client.scheduler_info(n_workers=-1)["workers"].values()
     n_threads = sum(worker["nthreads"] for worker in info)
-    say(f"dashboard {client.dashboard_link}  ({len(info)} workers, {n_threads} threads)")
+    size = f"{_counted(len(info), 'worker')}, {_counted(n_threads, 'thread')}"
+    say(f"dashboard {client.dashboard_link}  ({size})")
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _parse(address: str | None, workers: int, processes: bool) -> tuple[str, int, bool]:
@@ -139,7 +147,7 @@ def _connect(address: str) -> distributed.Client:
     try:
         return distributed.Client(address, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError, TypeError, RuntimeError) as error:
-        raise ClusterError(
+        raise NoSchedulerError(
             f"{address}: no scheduler answered within {CONNECT_TIMEOUT} "
             f"({type(error).__name__}); start one with 'dask scheduler --host 127.0.0.1' and "
             "'dask worker ADDRESS', or leave the address out for the laptop scheduler"
@@ -164,24 +172,43 @@ def _laptop(
         "distributed.nanny.pre-spawn-environ.NUMBA_NUM_THREADS": 1,
         # Arrow's default pool keeps what it freed; under a limit the worker then spills.
         "distributed.nanny.pre-spawn-environ.ARROW_DEFAULT_MEMORY_POOL": "system",
+        # A worker that dies while it starts is not started again: an error, not a wait for ever.
+        "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
     }
 
     def start() -> distributed.Client:
         # tcp on loopback even inside one process: "inproc" names the machine's own address and
         # its dashboard link then answers nobody.
-        return distributed.Client(
-            n_workers=workers,
-            threads_per_worker=threads or max(1, (cores or 1) // workers),
-            memory_limit=memory_limit,
-            processes=processes,
-            protocol="tcp://",
-            host="127.0.0.1",
-            dashboard_address=f"127.0.0.1:{_dashboard_port()}",
-            silence_logs=logging.CRITICAL,
-        )
+        with warnings.catch_warnings():
+            # The port was free a moment ago; now another one is used.
+            warnings.filterwarnings("ignore", "Port .* is already in use", UserWarning)
+            return distributed.Client(
+                n_workers=workers,
+                threads_per_worker=threads or max(1, (cores or 1) // workers),
+                memory_limit=memory_limit,
+                processes=processes,
+                protocol="tcp://",
+                host="127.0.0.1",
+                dashboard_address=f"127.0.0.1:{_dashboard_port()}",
+                silence_logs=logging.CRITICAL,
+            )
 
     with dask.config.set(environment), _environ_kept():
-        return _deaf_to_interrupts(start)
+        client = _deaf_to_interrupts(start)
+    _trust_nannies(client.cluster)
+    return client
+
+
+def _trust_nannies(cluster: Any) -> None:
+    """Leave it to the nannies to restart their workers.
+
+    Dask looks 15 s after every death of a worker whether it is back, and closes its nanny for good
+    if not (``SpecCluster``, made for the jobs of a batch system). A worker that died a second time
+    and is just starting then would be lost, and with the last one the run would wait for ever.
+    """
+    cluster._update_worker_status = functools.partial(
+        distributed.deploy.Cluster._update_worker_status, cluster
+    )
 
 
 def _deaf_to_interrupts(start: Callable[[], distributed.Client]) -> distributed.Client:
@@ -192,7 +219,10 @@ def _deaf_to_interrupts(start: Callable[[], distributed.Client]) -> distributed.
     signals that are blocked, those that a nanny starts later too. A Ctrl-C in the meantime is
     taken at the end.
     """
-    resource_tracker.ensure_running()  # started later, it would unblock the signal again
+    with _environ_kept():
+        # Of a command that is killed it would say what it cleans up, after the prompt is back.
+        os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
+        resource_tracker.ensure_running()  # started later, it would unblock the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         client = start()

@@ -48,6 +48,8 @@ def _explain(cls: type[Config], error: pydantic.ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             known = ", ".join(cls.model_fields)
             lines.append(f"{cls.__name__}: unknown option {name!r}; known are: {known}")
+        elif item["type"] == "value_error":
+            lines.append(f"{cls.__name__}: {item['ctx']['error']}")
         else:
             lines.append(f"{cls.__name__}: {name} = {item['input']!r}: {item['msg'].lower()}")
     return "; ".join(lines)

@@ -44,4 +44,8 @@ class StageError(NetflixDaskError):
 
 
 class ClusterError(NetflixDaskError):
-    """No scheduler answered, or it answered with other versions."""
+    """A scheduler went away, or it answered with other versions."""
+
+
+class NoSchedulerError(ClusterError, InputError):
+    """No scheduler answers at the address that was given."""

@@ -38,7 +38,7 @@ def differences(a: Path, b: Path, only: Collection[str] = ()) -> list[str]:
     ]
     for name in sorted(ours.keys() & theirs.keys()):
         if name.endswith("manifest.json"):
-            if _stats(ours[name][0], a) != _stats(theirs[name][0], b):
+            if _stats(ours[name][0], a, b) != _stats(theirs[name][0], a, b):
                 found.append(f"{name}: other stats")
         elif ours[name][0].suffix == ".parquet":
             found += _compare(name, _read(ours[name]), _read(theirs[name]))
@@ -76,7 +76,12 @@ def _results(folder: Path, only: Collection[str]) -> dict[str, list[Path]]:
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         top = inside.parts[0]
-        if not path.is_file() or top in (".steps", "run.json") or (only and top not in only):
+        if (
+            not path.is_file()
+            or inside.name.startswith(".")
+            or top in (".steps", "run.json")
+            or (only and top not in only)
+        ):
             continue
         parts = [part for part in inside.parts if not re.fullmatch(r"gen-\d{6}", part)]
         if _PART.fullmatch(parts[-1]):
@@ -85,8 +90,10 @@ def _results(folder: Path, only: Collection[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _stats(path: Path, folder: Path) -> Any:
-    text = path.read_text(encoding="utf-8").replace(str(folder), "")
+def _stats(path: Path, *folders: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    for folder in folders:
+        text = text.replace(str(folder), "")
     return _stable(json.loads(text).get("stats"))
 
 
@@ -112,8 +119,11 @@ def _compare(name: str, a: pa.Table, b: pa.Table) -> Iterator[str]:
             continue
         x, y = (_bits(table.column(column).combine_chunks()) for table in (a, b))
         if not x.equals(y):
-            at = [i for i, (p, q) in enumerate(zip(x.to_pylist(), y.to_pylist(), strict=True))
-                  if p != q]
+            at = [
+                i
+                for i, (p, q) in enumerate(zip(x.to_pylist(), y.to_pylist(), strict=True))
+                if p != q
+            ]
             yield f"{name}: {column} differs in {len(at)} of {len(x)} values, first in {at[:1]}"
 
 

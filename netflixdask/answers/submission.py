@@ -80,13 +80,15 @@ def write_submission(
     source = store_of_model(opened, store)
     path = Path(path).expanduser().absolute()
     if path.is_dir() or (path.exists() and not overwrite):
-        raise StoreError(f"{path}: exists already; choose another path or use --overwrite")
+        raise StoreError(
+            f"{path}: exists already; choose another path or replace it with overwrite=True"
+        )
     asked = holdout_pairs(source, holdout)
     gaps = np.flatnonzero(asked.row != np.arange(len(asked.row)))
     if len(gaps):
         raise InputError(
             f"{source.path}: pair {int(gaps[0]) + 1} of the holdout {holdout!r} was set aside when "
-            "it was read, and a submission needs every pair; ingest again with --on-error fail"
+            "it was read, and a submission needs every pair; ingest again with on_error='fail'"
         )
     with use_engine() as engine, engine.stage("submission"):
         frame = pair_frame(asked.user_id, asked.item_id, asked.time)

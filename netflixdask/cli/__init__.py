@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
-from netflixdask.cli.interrupts import at_once
+from netflixdask.cli.interrupts import INTERRUPTED, at_once
 
 __all__ = ["main"]
 
@@ -17,4 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from netflixdask.cli.app import run
 
         code = run(list(sys.argv[1:] if arguments is None else arguments))
+        if code == INTERRUPTED:
+            # All is closed. The interpreter would still wait for, or fall over, threads that were
+            # in the middle of something.
+            sys.stderr.flush()
+            os._exit(code)
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,9 @@ from netflixdask.cli.common import (
 )
 from netflixdask.cli.fit import Model
 from netflixdask.errors import InputError
-from netflixdask.models import load_model
+from netflixdask.models import Estimator, load_model
+from netflixdask.progress import say
+from netflixdask.store.artifacts import check_output
 
 Count = Annotated[int, typer.Option("-n", help="How many.")]
 
@@ -42,9 +45,13 @@ def recommend(
     """Recommend unseen items to users."""
     if not user and out_path is None:
         raise InputError("recommend: expected --user ID (repeatable), or --out PATH for all users")
+    if out_path is not None:
+        check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
         fitted = load_model(model)
         users = parse_ids(user, fitted.catalogue_.users) if user else None
+        for one in _strangers(fitted, users or []):
+            say(f"user {one}: has no training rating; these are the items for anybody")
         if out_path is not None:
             out.artifact(
                 answers.recommend(
@@ -54,6 +61,11 @@ def recommend(
             return
         found = answers.recommend(fitted, users, n, exclude_seen=exclude_seen)
         out.show({"recommendations": frame_records(found)}, frame_table(f"top {n}: {model}", found))
+
+
+def _strangers(model: Estimator, users: Sequence[int | str]) -> list[int | str]:
+    known = model.catalogue_.user_nums(users)
+    return [user for user, number in zip(users, known, strict=True) if number < 0]
 
 
 def similar(
@@ -96,6 +108,8 @@ def predict(
     """Predict the stars of pairs: as a submission in the prize's format, or as Parquet."""
     if submission is None and out_path is None:
         raise InputError("predict: expected --submission FILE, --out PATH, or both")
+    if out_path is not None:
+        check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
         shown: dict[str, Any] = {}
         fitted = load_model(model)
@@ -109,7 +123,7 @@ def predict(
                 fitted, submission, store=store, holdout=on, overwrite=overwrite
             )
             shown |= {"submission": str(report.path), "pairs": report.n_pairs}
-        out.show(shown, make_table("predicted", ["", ""], [(k, str(v)) for k, v in shown.items()]))
+        out.show(shown, make_table("predicted", ["", ""], list(shown.items())))
 
 
 def check_submission(
@@ -122,10 +136,9 @@ def check_submission(
 ) -> None:
     """Check a submission's format, order and range; with ratings, its RMSE."""
     with session(cluster, as_json, quiet, client=False) as out:
-        report = answers.check_submission(submission, against, judging=judging).to_dict()
-        out.show(
-            report, make_table("submission", ["", ""], [(k, str(v)) for k, v in report.items()])
-        )
+        report = answers.check_submission(submission, against, judging=judging)
+        title = f"{report.path}: a whole submission for {report.against}"
+        out.show(report.to_dict(), make_table(title, ["", ""], report.rows()))
 
 
 VERBS = (recommend, similar, predict, check_submission)

@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 a run that failed, 2 bad input or usage, 130 interrupted.
 from __future__ import annotations
 
 import os
-import sys
+import re
 import traceback
 
 import typer
@@ -18,6 +18,20 @@ from netflixdask.errors import NetflixDaskError
 from netflixdask.progress import console
 
 DEBUG = "NETFLIXDASK_DEBUG"
+
+_SPOKEN = [
+    (re.compile(pattern), option)
+    for pattern, option in (
+        (r"\bon_error='(\w+)'", r"--on-error \1"),
+        (r"\b(format|ids|split)='([\w-]+)'", r"--\1 \2"),
+        (r"\b(cold_start|how)='(\w+)'", r"--set \1=\2"),
+        (r"\boverwrite=True\b", "--overwrite"),
+        (r"\buser=, item=, rating= and time=", "--user, --item, --rating and --time"),
+        (r"\bleave time= out\b", "leave --time out"),
+        (r"\b(format|ids|split)=(?=[;,.)]|$)", r"--\1"),
+        (r"\bname the columns with user= and item=", "rename the columns"),
+    )
+]
 
 app = typer.Typer(
     name="netflixdask",
@@ -50,20 +64,13 @@ def options(
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        try:
-            app(arguments, prog_name="netflixdask")
-        finally:
-            sys.stdout.flush()
+        app(arguments, prog_name="netflixdask")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except NetflixDaskError as error:
         _debug()
-        _say(f"error: {error}")
+        _say(f"error: {as_options(str(error))}")
         return error.exit_code
-    except BrokenPipeError:
-        # Who read the output went away, as head does: the rest goes nowhere, at the exit too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         _debug()
         _say(
@@ -72,6 +79,13 @@ def run(arguments: list[str]) -> int:
         )
         return 1
     return 0
+
+
+def as_options(message: str) -> str:
+    """Return a message with Python's keywords as the options of the command line."""
+    for pattern, option in _SPOKEN:
+        message = pattern.sub(option, message)
+    return message
 
 
 def _say(text: str) -> None:

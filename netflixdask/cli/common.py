@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -51,11 +53,21 @@ class Out:
     def show(self, value: dict[str, Any], *tables: Table) -> None:
         """Show ``tables``, or ``value`` as JSON."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
+            _write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
             return
         console = Console(highlight=False, markup=False, emoji=False)
-        for table in tables:
-            console.print(table)
+        with console.capture() as shown:
+            for table in tables:
+                # On lines of their own: Rich breaks them, and the paths in them, at the width of
+                # the table.
+                title, caption = table.title, table.caption
+                table.title = table.caption = None
+                if title:
+                    console.print(title, soft_wrap=True, style="italic")
+                console.print(table)
+                if caption:
+                    console.print(caption, soft_wrap=True, style="dim italic")
+        _write(shown.get())
 
     def store(self, store: RatingsStore) -> None:
         """Show a store."""
@@ -72,6 +84,16 @@ class Out:
         }
         table = make_table(f"{artifact.kind}: {artifact.path}", ["table", "rows"], rows)
         self.show(value, table, *tables)
+
+
+def _write(text: str) -> None:
+    """Write to standard output; whoever read it may have gone, as head does."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left goes nowhere, at the end of the process too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
@@ -125,7 +147,7 @@ def parse_ids(texts: Sequence[str], users: pa.Table) -> list[int] | list[str]:
     if not pa.types.is_integer(users.schema.field("user_id").type):
         return list(texts)
     for text in texts:
-        if not text.removeprefix("-").isdigit():
+        if not re.fullmatch(r"-?[0-9]{1,18}", text):
             raise InputError(f"--user {text!r}: expected a whole number, as this model's ids are")
     return [int(text) for text in texts]
 
@@ -133,12 +155,13 @@ def parse_ids(texts: Sequence[str], users: pa.Table) -> list[int] | list[str]:
 def make_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Return a rich table; numbers are aligned right."""
     rows = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, header_style="bold", show_header=any(header))
     for at, name in enumerate(header):
         numeric = bool(rows) and all(isinstance(row[at], (int, float)) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    ids = [name == "year" or name.split("_")[-1] == "id" for name in header]
     for row in rows:
-        table.add_row(*[_text(cell) for cell in row])
+        table.add_row(*[str(c) if i else _text(c) for c, i in zip(row, ids, strict=True)])
     return table
 
 
@@ -178,6 +201,7 @@ def store_dict(store: RatingsStore) -> dict[str, Any]:
         "time": manifest.time_kind,
         "layout": manifest.layout,
         "accounting": manifest.accounting.model_dump(),
+        "rejects": rejects_of(store),
         "holdouts": {name: entry.rows for name, entry in manifest.holdout.items()},
         "stars": manifest.stars,
         "fingerprint": store.fingerprint,
@@ -198,7 +222,15 @@ def store_table(store: RatingsStore) -> Table:
         ("rejects", account.rejects),
         *[(f"holdout {name}", entry.rows) for name, entry in manifest.holdout.items()],
     ]
+    if rejects := rejects_of(store):
+        rows.append((f"set aside in {rejects['path']}", rejects["rows"]))
     return make_table(f"store: {store.path}", ["", "rows"], rows)
+
+
+def rejects_of(store: RatingsStore) -> dict[str, Any] | None:
+    """Return the file of bad rows, those of holdouts too, and how many they are, if any."""
+    entry = store.manifest.rejects
+    return None if entry is None else {"path": str(store.path / entry.file), "rows": entry.rows}
 
 
 def artifact_rows(artifact: Artifact) -> list[tuple[str, int]]:

@@ -24,12 +24,18 @@ from netflixdask.stages.ingest import IngestConfig
 from netflixdask.stages.ingest import ingest as run_ingest
 from netflixdask.stages.split import SplitConfig
 from netflixdask.stages.synth import SynthConfig
+from netflixdask.store.build import check_store_output
 from netflixdask.store.ratings import RatingsStore
 
 
 def ingest(
-    source: Annotated[Path, typer.Argument(help="A folder, an archive or a file of ratings.")],
-    store: Annotated[Path, typer.Argument(help="The folder of the new store.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A folder, an archive, a file, a pattern or a URL of ratings."
+        ),
+    ],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The folder of the new store.")],
     user: Annotated[str | None, typer.Option(help="Column of raw user ids.")] = None,
     item: Annotated[str | None, typer.Option(help="Column of raw item ids.")] = None,
     rating: Annotated[str | None, typer.Option(help="Column of stars.")] = None,
@@ -37,6 +43,9 @@ def ingest(
     format: Annotated[str | None, typer.Option(help="Layout; found out when left out.")] = None,
     ids: Annotated[str, typer.Option(help="Raw ids: auto, int or string.")] = "auto",
     split: Annotated[str | None, typer.Option(help="MovieLens 100K: u1 .. u5, ua, ub.")] = None,
+    judging: Annotated[
+        str | None, typer.Option(help="Ratings of qualifying.txt; found beside it when left out.")
+    ] = None,
     on_error: Annotated[
         str, typer.Option("--on-error", help="fail: stop at a bad row; reject: set it aside.")
     ] = "fail",
@@ -58,10 +67,12 @@ def ingest(
         "format": format,
         "ids": ids,
         "split": split,
+        "judging": judging,
         "on_error": on_error,
         "scrub_probe": scrub_probe,
     }
     config = IngestConfig.build(**options | parse_settings(settings))
+    check_store_output(store, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
         out.store(run_ingest(source, store, config=config, overwrite=overwrite))
 

@@ -10,14 +10,14 @@ import distributed
 import psutil
 
 from netflixdask.cluster import DASHBOARD_PORT, open_client, port_is_free
-from netflixdask.errors import NetflixDaskError
+from netflixdask.errors import NoSchedulerError
 from netflixdask.flow import versions
 from netflixdask.flow.compiled import compiled_kernels
 from netflixdask.kernels import cache_dir
 
 
-def examine(cluster: str) -> dict[str, Any]:
-    """Return the facts that a report of trouble needs."""
+def examine(cluster: str) -> tuple[dict[str, Any], NoSchedulerError | None]:
+    """Return the facts that a report of trouble needs, and why no scheduler answers, if so."""
     found: dict[str, Any] = dict(versions())
     found["platform"] = platform.platform()
     found["cores"] = len(os.sched_getaffinity(0))
@@ -26,16 +26,18 @@ def examine(cluster: str) -> dict[str, Any]:
     found["kernels compiled"] = compiled_kernels()
     free = port_is_free(DASHBOARD_PORT)
     found["dashboard port"] = f"{DASHBOARD_PORT} ({'free' if free else 'taken: another is used'})"
-    found["scheduler"] = _scheduler(cluster)
-    return found
+    try:
+        found["scheduler"] = _scheduler(cluster)
+    except NoSchedulerError as error:
+        found["scheduler"] = f"{cluster}: does not answer"
+        return found, error
+    return found, None
 
 
 def _scheduler(cluster: str) -> str:
-    try:
-        with open_client(cluster, quiet=True) as client:
-            if not isinstance(client, distributed.Client):
-                return f"{cluster}: no scheduler"
-            workers = len(client.scheduler_info(n_workers=-1)["workers"])
-            return f"{cluster}: answers, {workers} workers, dashboard {client.dashboard_link}"
-    except NetflixDaskError as error:
-        return f"{cluster}: {error}"
+    with open_client(cluster, quiet=True) as client:
+        if not isinstance(client, distributed.Client):
+            return f"{cluster}: no scheduler"
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        named = f"{len(workers)} worker{'s' if len(workers) != 1 else ''}"
+        return f"{cluster}: answers, {named}, dashboard {client.dashboard_link}"

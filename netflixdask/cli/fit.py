@@ -23,6 +23,7 @@ from netflixdask.cli.common import (
     session,
 )
 from netflixdask.models import build_model
+from netflixdask.store.artifacts import check_output
 from netflixdask.store.ratings import open_store
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A fitted model.")]
@@ -42,6 +43,7 @@ def fit(
 ) -> None:
     """Fit a model to a store's training ratings, or cross-validate it with --folds."""
     chosen = build_model(model, **parse_settings(settings))
+    check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
         if folds is not None:
             found = answers.cross_validate(

@@ -57,7 +57,6 @@ def run(
         header = ["stage", "status", "seconds", "rows"]
         stages = make_table(f"{record['flow']}: {record['seconds']:.1f} s", header, steps)
         stages.caption = f"results in {record['workdir']}/STAGE, the record in run.json there"
-        stages.caption_justify = "left"
         tables = [stages]
         for name, value in record["results"].items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -77,8 +76,11 @@ def doctor(
 ) -> None:
     """Print versions, cores, memory, the kernel cache, and whether a scheduler answers."""
     with session(cluster, as_json, quiet, client=False) as out:
-        found = examine(cluster)
-        out.show(found, make_table("doctor", ["", ""], list(found.items())))
+        found, error = examine(cluster)
+        rows = [(name, str(value)) for name, value in found.items()]
+        out.show(found, make_table("doctor", ["", ""], rows))
+        if error is not None:
+            raise error
 
 
 VERBS = (run, doctor)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 INTERRUPTED = 130
@@ -29,34 +29,52 @@ def at_once() -> Iterator[None]:
 @contextlib.contextmanager
 def with_cleaning() -> Iterator[None]:
     """Raise ``KeyboardInterrupt`` at the first Ctrl-C within the block."""
-    told = False
-    before = sys.unraisablehook
-
-    def first(*_: object) -> None:
-        nonlocal told
-        signal.signal(signal.SIGINT, _leave_unfinished)
-        if not told:
-            told = True
-            _say("interrupted: closing the workers and removing what is unfinished ...")
-        raise KeyboardInterrupt
-
-    def dropped(found: Any) -> None:
-        # It came where Python drops what is raised: in a callback of the garbage collector (Dask
-        # has one) or a __del__. Once more, a moment later.
-        if not issubclass(found.exc_type, KeyboardInterrupt):
-            before(found)
-            return
-        signal.signal(signal.SIGINT, first)
-        main = threading.main_thread().ident
-        assert main is not None
-        threading.Timer(_MOMENT, signal.pthread_kill, (main, signal.SIGINT)).start()
-
-    with _handled(first):
-        sys.unraisablehook = dropped
+    cleaning = _Cleaning(sys.unraisablehook)
+    with _handled(cleaning.interrupt):
+        sys.unraisablehook = cleaning.dropped
         try:
             yield
         finally:
-            sys.unraisablehook = before
+            sys.unraisablehook = cleaning.before
+
+
+class _Cleaning:
+    """Handles Ctrl-C while a verb works."""
+
+    def __init__(self, before: Callable[[Any], object]) -> None:
+        self.before = before
+        self._told = self._raised = self._pending = False
+
+    def interrupt(self, *_: object) -> None:
+        """Raise the first time, leave the second time."""
+        if self._pending:
+            return
+        if self._raised:
+            _say("interrupted again: the same command cleans up when it is run the next time")
+            os._exit(INTERRUPTED)
+        self._raised = True
+        if not self._told:
+            self._told = True
+            _say("interrupted: closing the workers and removing what is unfinished ...")
+        raise KeyboardInterrupt
+
+    def dropped(self, found: Any) -> None:
+        """Take an interrupt once more that came where Python drops what is raised.
+
+        That is a callback of the garbage collector (Dask has one), of a weak reference, or a
+        ``__del__``.
+        """
+        if not issubclass(found.exc_type, KeyboardInterrupt):
+            self.before(found)
+            return
+        self._pending = True
+        threading.Timer(_MOMENT, self._again).start()
+
+    def _again(self) -> None:
+        self._raised = self._pending = False
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -76,11 +94,6 @@ def _handled(handler: Any) -> Iterator[None]:
 
 def _leave(*_: object) -> None:
     _say("interrupted")
-    os._exit(INTERRUPTED)
-
-
-def _leave_unfinished(*_: object) -> None:
-    _say("interrupted again: the same command cleans up when it is run the next time")
     os._exit(INTERRUPTED)
 
 

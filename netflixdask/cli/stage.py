@@ -20,6 +20,7 @@ from netflixdask.cli.common import (
 )
 from netflixdask.stages.canopy import CanopyConfig
 from netflixdask.stages.similarity import SimilarityConfig
+from netflixdask.store.artifacts import check_output
 
 
 def stats(
@@ -31,6 +32,7 @@ def stats(
     quiet: Quiet = False,
 ) -> None:
     """Count, average and histogram a store's ratings."""
+    check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
         out.artifact(api.stats(store, out_path, overwrite=overwrite))
 
@@ -61,6 +63,7 @@ def similarity(
     }
     given = {key: value for key, value in options.items() if value is not None}
     config = SimilarityConfig.build(**given | parse_settings(settings))
+    check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
         out.artifact(api.item_similarity(store, out_path, config=config, overwrite=overwrite))
 
@@ -80,6 +83,7 @@ def canopy(
     options: dict[str, Any] = {"mode": mode, "n_clusters": n_clusters}
     given = {key: value for key, value in options.items() if value is not None}
     config = CanopyConfig.build(**given | parse_settings(settings))
+    check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
         out.artifact(api.canopy(store, out_path, config=config, overwrite=overwrite))
 

@@ -91,7 +91,12 @@ def _import(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(
+            f"{path}: cannot be imported ({type(error).__name__}: {error}); correct the flow"
+        ) from error
     # Workers cannot import a flow file by name; what it defines travels with the tasks.
     cloudpickle.register_pickle_by_value(module)
     return module

@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 from netflixdask import __version__
 from netflixdask.config import Config
-from netflixdask.errors import ConfigError, StoreError
+from netflixdask.errors import ConfigError, InputError, StoreError
 from netflixdask.progress import say
 from netflixdask.store.artifacts import now, open_artifact
-from netflixdask.store.manifest import digest, write_json
+from netflixdask.store.manifest import MANIFEST, digest, write_json
 
 Output = TypeVar("Output")
 RECORDED = ("dask", "distributed", "numpy", "pandas", "pyarrow", "numba")
@@ -46,8 +46,13 @@ class Flow:
         self._results: dict[str, Any] = {}
         self._start = time.perf_counter()
         self._started = now()
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        (self.workdir / ".steps").mkdir(exist_ok=True)
+        try:
+            (self.workdir / ".steps").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.workdir}: cannot be a working directory ({error.strerror}); expected a "
+                "folder, or a path where one can be made"
+            ) from None
 
     def step(
         self,
@@ -88,8 +93,10 @@ class Flow:
             try:
                 make(path)
             except BaseException as error:
-                self._note(name, path, "failed", start, None)
-                self._save("failed", f"{type(error).__name__}: {error}")
+                stopped = isinstance(error, KeyboardInterrupt)
+                status = "interrupted" if stopped else "failed"
+                self._note(name, path, status, start, None)
+                self._save(status, None if stopped else f"{type(error).__name__}: {error}")
                 raise
             output = load(path)
             write_json(self._record(name), record | {"output": fingerprint_of(output)})
@@ -145,12 +152,15 @@ class Flow:
         return self.workdir / ".steps" / f"{name}.json"
 
     def _note(self, name: str, path: Path, status: str, start: float, output: Any) -> None:
+        counts = counts_of(output)
+        if output is not None and not counts and (path / MANIFEST).exists():
+            counts = counts_of(open_artifact(path))  # of a model: the rows of its tables
         self._steps.append(
             {
                 "step": name,
                 "status": status,
                 "seconds": round(time.perf_counter() - start, 3),
-                "counts": counts_of(output),
+                "counts": counts,
                 "path": str(path),
             }
         )

@@ -119,19 +119,20 @@ def parse_blocks(
         columns: 1, 2 or 3 fields a data line, as drawn above.
         state: int64[4], ``POS LINE MOVIE ROWS``; read and updated. After an error ``POS`` is the
             start of the bad line and ``LINE`` its number.
-        user: int64[>= lines], written from ``state[ROWS]`` on.
-        item: int64[>= lines], the movie of each row.
-        rating: float32[>= lines], or size 0 unless ``columns == 3``. Whole stars 1 .. 5.
-        day: int64[>= lines], or size 0 if ``columns == 1``. Days since 1970-01-01.
-        line: int64[>= lines], line numbers.
+        user: int64[room], written from ``state[ROWS]`` on.
+        item: int64[room], the movie of each row.
+        rating: float32[room], or size 0 unless ``columns == 3``. Whole stars 1 .. 5.
+        day: int64[room], or size 0 if ``columns == 1``. Days since 1970-01-01.
+        line: int64[room], line numbers.
 
     Returns:
-        ``DONE`` or the code of what is wrong with the line at ``state[POS]``.
+        ``DONE``, also where no room is left for another row (``POS`` is then before the end), or
+        the code of what is wrong with the line at ``state[POS]``.
     """
     pos, number, movie, n = state[POS], state[LINE], state[MOVIE], state[ROWS]
     size = np.int64(buf.size)
     result = DONE
-    while pos < size:
+    while pos < size and n < user.size:
         start = pos
         if buf[pos] <= 32:
             pos = skip_blanks(buf, pos)

@@ -88,16 +88,17 @@ def parse_delimited(
         limits: float64[3]: lowest and highest rating, and the steps in one star (0 = any value).
         state: int64[3], ``POS LINE ROWS``; read and updated. After an error ``POS`` is the start
             of the bad line and ``LINE`` its number.
-        user: int64[>= lines], id, or start of the text; written from ``state[ROWS]`` on.
-        user_stop: int64[>= lines], end of the text; size 0 for integer ids.
+        user: int64[room], id, or start of the text; written from ``state[ROWS]`` on.
+        user_stop: int64[room], end of the text; size 0 for integer ids.
         item: as ``user``.
         item_stop: as ``user_stop``.
-        rating: float32[>= lines].
-        time: int64[>= lines], or size 0 if not read.
-        line: int64[>= lines], line numbers.
+        rating: float32[room].
+        time: int64[room], or size 0 if not read.
+        line: int64[room], line numbers.
 
     Returns:
-        ``DONE`` or the code of what is wrong with the line at ``state[POS]``.
+        ``DONE``, also where no room is left for another row (``POS`` is then before the end), or
+        the code of what is wrong with the line at ``state[POS]``.
     """
     delimiter, width, quote, n_fields = form[0], form[1], form[2], form[3]
     user_at, item_at, rating_at, time_at = form[4], form[5], form[6], form[7]
@@ -108,7 +109,7 @@ def parse_delimited(
     result = DONE
     u0 = u1 = i0 = i1 = r0 = r1 = t0 = t1 = np.int64(0)
     user_read = item_read = time_read = np.int64(NOT_PLAIN)
-    while pos < size:
+    while pos < size and n < user.size:
         start = pos
         if buf[pos] <= 32:
             pos = skip_blanks(buf, pos)

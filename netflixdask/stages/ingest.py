@@ -11,7 +11,7 @@ from netflixdask.config import Config
 from netflixdask.store.build import build_from_source
 from netflixdask.store.build.build import BLOCK_RATINGS, CHUNK_BYTES
 from netflixdask.store.ratings import RatingsStore
-from netflixdask.store.readers import open_source
+from netflixdask.store.readers import open_source, scratch_beside
 
 
 class IngestConfig(Config):
@@ -33,6 +33,9 @@ class IngestConfig(Config):
     """A published pair of files of MovieLens 100K: u1 .. u5, ua, ub."""
     scrub_probe: bool = True
     """Move the probe's pairs out of training into ``holdout/probe``."""
+    judging: str | None = None
+    """Ratings of the qualifying set: judging.txt, a table ``rating,is_test``, or the folder or
+    archive of one; looked for beside qualifying.txt when left out."""
     on_error: Literal["fail", "reject"] = "fail"
     """Stop at the first bad row, or set bad rows aside in ``rejects.parquet``."""
     block_ratings: PositiveInt = BLOCK_RATINGS
@@ -47,8 +50,9 @@ def ingest(
     """Read ``source`` and write it as a store at ``out``.
 
     Args:
-        source: a folder of ``mv_*.txt``, ``training_set.tar``, ``combined_data_*.txt``, a
-            MovieLens folder, a CSV, TSV or Parquet file, or a pandas or Dask dataframe.
+        source: the Netflix Prize files in any layout they were published in, a MovieLens folder
+            or zip, CSV, TSV or Parquet as a file, a folder or a pattern, all of these also by
+            URL; or a pandas or Dask dataframe.
         out: the store's folder.
         overwrite: replace the store that is there.
         options: fields of :class:`IngestConfig`, or ``config=`` such an object.
@@ -61,24 +65,29 @@ def ingest(
         InputError: if a file, folder or column is not there or not as expected.
         StoreError: if ``out`` exists and ``overwrite`` is not set.
     """
+    if isinstance(options.get("judging"), Path):
+        options["judging"] = str(options["judging"])
     config = IngestConfig.build(options.pop("config", None), **options)
-    raw = open_source(
-        source,
-        format=config.format,
-        user=config.user,
-        item=config.item,
-        rating=config.rating,
-        time=config.time,
-        ids=config.ids,
-        split=config.split,
-        scrub_probe=config.scrub_probe,
-    )
-    return build_from_source(
-        raw,
-        out,
-        overwrite=overwrite,
-        on_error=config.on_error,
-        block_ratings=config.block_ratings,
-        chunk_bytes=config.chunk_bytes,
-        config=config.model_dump(exclude_defaults=True),
-    )
+    with scratch_beside(out) as scratch:
+        raw = open_source(
+            source,
+            format=config.format,
+            user=config.user,
+            item=config.item,
+            rating=config.rating,
+            time=config.time,
+            ids=config.ids,
+            split=config.split,
+            scrub_probe=config.scrub_probe,
+            judging=config.judging,
+            scratch=scratch,
+        )
+        return build_from_source(
+            raw,
+            out,
+            overwrite=overwrite,
+            on_error=config.on_error,
+            block_ratings=config.block_ratings,
+            chunk_bytes=config.chunk_bytes,
+            config=config.model_dump(exclude_defaults=True),
+        )

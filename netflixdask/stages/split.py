@@ -7,6 +7,7 @@ blocks or workers, so both orders of the new store are filtered block by block o
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -190,10 +191,15 @@ def split(
         if out.is_file():
             raise ConfigError(f"{out}: is a file; expected a folder for fold-0, fold-1, ...")
         edges = [2**32 * fold // config.folds for fold in range(config.folds + 1)]
-        folds = []
-        for fold, (low, high) in enumerate(itertools.pairwise(edges)):
-            drawn = DrawnRule(seed, nr.STREAM_SPLIT_FOLD, low, high, user_hash, item_hash)
-            folds.append(_write(store, out / f"fold-{fold}", drawn, config, engine, overwrite))
+        folds: list[RatingsStore] = []
+        try:
+            for fold, (low, high) in enumerate(itertools.pairwise(edges)):
+                drawn = DrawnRule(seed, nr.STREAM_SPLIT_FOLD, low, high, user_hash, item_hash)
+                folds.append(_write(store, out / f"fold-{fold}", drawn, config, engine, overwrite))
+        except BaseException:  # all folds or none
+            for made in folds:
+                shutil.rmtree(made.path, ignore_errors=True)
+            raise
         return folds
 
 

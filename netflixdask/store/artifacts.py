@@ -15,7 +15,7 @@ import datetime as dt
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,12 @@ from netflixdask import __version__
 from netflixdask.errors import StoreError
 from netflixdask.progress import say
 from netflixdask.store.manifest import MANIFEST, SCHEMA_VERSION, digest, read_manifest, write_json
-from netflixdask.store.parquet import FileEntry, read_parquet, write_parquet
+from netflixdask.store.parquet import (
+    FileEntry,
+    read_parquet,
+    remove_half_written,
+    write_parquet,
+)
 
 STAGING = ".staging-"
 
@@ -112,6 +117,8 @@ class ArtifactWriter:
         self.dir = staging
         """The staging folder; tasks may write files into it and :meth:`add` their entries."""
         self.artifact: Artifact | None = None
+        self.moving = False
+        """Whether :meth:`commit` has begun: what is below ``path`` is neither old nor new."""
         self._files: list[FileEntry] = []
 
     def write(self, name: str, table: pa.Table) -> FileEntry:
@@ -141,7 +148,9 @@ class ArtifactWriter:
             stats=stats or {},
             files=sorted(self._files, key=lambda entry: entry.file),
         )
+        remove_half_written(self.dir)
         # Without its manifest the old artifact is gone; from here on there is none until the end.
+        self.moving = True
         (self.path / MANIFEST).unlink(missing_ok=True)
         for old in self.path.iterdir():
             if old != self.dir:
@@ -165,7 +174,7 @@ def new_artifact(
             an artifact, never a folder of something else).
     """
     path = Path(path).expanduser().absolute()
-    created = prepare_folder(path, overwrite=overwrite, ours=_is_artifact)
+    created = prepare_folder(path, overwrite=overwrite)
     staging = path / f"{STAGING}{uuid.uuid4().hex[:12]}"
     staging.mkdir()
     writer = ArtifactWriter(path, kind, staging)
@@ -173,50 +182,75 @@ def new_artifact(
         yield writer
     finally:
         remove_staging(staging)
-        if writer.artifact is None and created:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        if not (path / MANIFEST).exists():
+            for entry in path.iterdir() if writer.moving else ():
+                _remove(entry)
+            if created:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
 
-def _is_artifact(path: Path) -> bool:
-    open_artifact(path)
-    return True
+def check_output(
+    path: str | Path, *, overwrite: bool, ours: Callable[[Path], object] = open_artifact
+) -> None:
+    """Refuse a path where no output can go, and change nothing: long work asks before it begins.
+
+    Args:
+        path: the folder to be.
+        overwrite: what ``ours`` opens may be replaced.
+        ours: opens what is there, raises :class:`StoreError` if it is something else.
+
+    Raises:
+        StoreError: if something is there that may not be replaced.
+    """
+    path = Path(path).expanduser().absolute()
+    above = next(folder for folder in path.parents if folder.exists())
+    if not above.is_dir():
+        raise StoreError(f"{path}: cannot be made: {above} is a file; choose another path")
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise StoreError(f"{path}: is a file; expected a folder that does not exist yet")
+    if (path / MANIFEST).exists():
+        if not overwrite:
+            raise StoreError(
+                f"{path}: exists already; choose another path or replace it with overwrite=True"
+            )
+        ours(path)
+    elif any(path.iterdir()) and not _leftovers(path):
+        raise StoreError(
+            f"{path}: exists and holds other files (no {MANIFEST}); choose another path"
+        )
 
 
-def prepare_folder(path: Path, *, overwrite: bool, ours: Any) -> bool:
+def prepare_folder(
+    path: Path, *, overwrite: bool, ours: Callable[[Path], object] = open_artifact
+) -> bool:
     """Make sure that ``path`` is a folder to write in; return whether it was made here.
 
     What a killed run left (a staging folder and no manifest) is cleaned, and that is said.
 
     Raises:
-        StoreError: if something else is there.
+        StoreError: if something else is there; see :func:`check_output`.
     """
+    check_output(path, overwrite=overwrite, ours=ours)
     if not path.exists():
         try:
             path.mkdir(parents=True)
         except OSError as error:
             raise StoreError(f"{path}: cannot be made ({error.strerror}); choose another") from None
         return True
-    if not path.is_dir():
-        raise StoreError(f"{path}: is a file; expected a folder that does not exist yet")
-    leftovers = [entry for entry in path.iterdir() if entry.name.startswith(STAGING)]
-    if (path / MANIFEST).exists():
-        if not overwrite:
-            raise StoreError(f"{path}: exists already; choose another path or use --overwrite")
-        ours(path)
-        for entry in leftovers:
-            _remove(entry)
-        return False
+    complete = (path / MANIFEST).exists()
+    leftovers = _leftovers(path)
+    for entry in leftovers if complete else path.iterdir():
+        _remove(entry)
     if leftovers:
-        for entry in path.iterdir():
-            _remove(entry)
         say(f"{path}: cleaned what an interrupted run left there")
-        return True
-    if any(path.iterdir()):
-        raise StoreError(
-            f"{path}: exists and holds other files (no {MANIFEST}); choose another path"
-        )
-    return False
+    return bool(leftovers) and not complete
+
+
+def _leftovers(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.name.startswith(STAGING)]
 
 
 def remove_staging(path: Path) -> None:

@@ -109,12 +109,15 @@ def digest(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` by the JSON of ``value`` in one step, on disk before it returns."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1, sort_keys=False, default=str)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(value, stream, indent=1, sort_keys=False, default=str)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_manifest(path: Path, model: type[Model], what: str) -> Model:
@@ -148,4 +151,7 @@ def read_manifest(path: Path, model: type[Model], what: str) -> Model:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{file}: this is not {what}: {where}: {first['msg'].lower()}") from None
+        found = f" = {first['input']!r}" if isinstance(first["input"], str | int) else ""
+        raise StoreError(
+            f"{file}: this is not {what}: {where}{found}: {first['msg'].lower()}"
+        ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ def write_parquet(table: pa.Table, path: Path, *, base: Path | None = None) -> F
         The file's entry.
     """
     below(base or path.parent, path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not named by the process: workers on two hosts may have the same number.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     # Stars and days repeat, so a dictionary is smaller there; numbers go by difference.
     wide = (pa.types.is_int32, pa.types.is_int64, pa.types.is_uint32, pa.types.is_uint64)
     delta = [f.name for f in table.schema if any(test(f.type) for test in wide)]
@@ -89,6 +90,12 @@ def below(base: Path, path: Path) -> None:
     """
     if path.parent != base:
         path.parent.mkdir(exist_ok=True)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what workers that were killed while they wrote left below ``folder``."""
+    for temporary in folder.rglob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:

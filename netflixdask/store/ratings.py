@@ -21,6 +21,7 @@ from netflixdask.errors import ConfigError, InputError, StoreError
 from netflixdask.store.blocks import BlockLoader
 from netflixdask.store.manifest import BlockEntry, Side, StoreManifest, TimeKind, read_manifest
 from netflixdask.store.parquet import column, read_parquet
+from netflixdask.store.queries import RatingsQueries
 
 # Which store a dataframe made by `RatingsStore.ratings` shows, by the name of its graph.
 _frames: weakref.WeakValueDictionary[str, RatingsStore] = weakref.WeakValueDictionary()
@@ -199,6 +200,11 @@ class RatingsStore:
             known = ", ".join(self.holdouts) or "none"
             raise InputError(f"{self.path}: no holdout {name!r}; this store has: {known}")
         return read_parquet(self.path / entry.file)
+
+    @functools.cached_property
+    def queries(self) -> RatingsQueries:
+        """Questions about a few users or items, answered without loading the store."""
+        return RatingsQueries(self)
 
     @functools.cached_property
     def _user_index(self) -> pd.Index:

@@ -10,7 +10,7 @@ from netflixdask.cluster import open_client
 from netflixdask.mapreduce import use_engine
 from netflixdask.stages.split import SplitConfig, split
 from netflixdask.stages.stats import stats
-from netflixdask.stages.synth import SynthConfig, synth
+from netflixdask.stages.synth import SynthConfig, synth, text
 from netflixdask.store.ratings import RatingsStore
 
 SIZE = SynthConfig(n_ratings=20_000, n_users=600, n_items=200, seed=11)
@@ -34,7 +34,10 @@ def everything(base: Path) -> dict[str, Any]:
 
 
 @pytest.mark.distributed
-def test_dask_gives_the_files_of_the_sequential_engine(client: Client, tmp_path: Path) -> None:
+def test_dask_gives_the_files_of_the_sequential_engine(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_client("sequential"):
         oracle = everything(tmp_path / "sequential")
+    monkeypatch.setattr(text, "_TASK_RATINGS", 2_000)  # and the text by ten tasks each way
     assert everything(tmp_path / "dask") == oracle

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from netflixdask.store.readers import NULL_TIME, RawRatings, Source, open_source
+from netflixdask.store.readers import NULL_TIME, RawRatings, Scratch, Source, open_source
+from netflixdask.store.readers.base import join, wide_time
 from netflixdask.store.readers.netflix import open_combined
 
 pytestmark = pytest.mark.realdata
@@ -17,13 +20,11 @@ pytestmark = pytest.mark.realdata
 
 def read(source: Source, target: int = 16 << 20) -> RawRatings:
     """All rows of a source with integer ids."""
-    parts = [chunk.read().ratings for chunk in source.chunks(target)]
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("user_id", "item_id", "rating", "time", "line")
-        if getattr(parts[0], name) is not None
-    }
-    return RawRatings(**{"rating": None, "time": None, **columns})
+    parts = [part for chunk in source.chunks(target) for part in chunk.parts()]
+    rows = join(parts).ratings
+    if rows.time is None:
+        return rows
+    return RawRatings(rows.user_id, rows.item_id, rows.rating, wide_time(rows.time))
 
 
 def stars(ratings: RawRatings) -> list[int]:
@@ -42,7 +43,6 @@ def test_movielens_100k(data_dir: Path, target: int) -> None:
     assert len(np.unique(ratings.user_id)) == 943
     assert len(np.unique(ratings.item_id)) == 1682
     assert (day(ratings.time.min()), day(ratings.time.max())) == ("1997-09-20", "1998-04-22")
-    assert ratings.line.tolist() == list(range(1, 100_001))
     titles = source.titles()
     assert titles.num_rows == 1682
     assert titles["year"].null_count == 1  # the film "unknown"
@@ -57,7 +57,8 @@ def test_movielens_100k_splits_are_the_whole(data_dir: Path, split: str) -> None
     whole = read(open_source(data_dir / "ml-100k"))
 
     def keys(*parts: RawRatings) -> np.ndarray:
-        return np.sort(np.concatenate([part.user_id * 10_000 + part.item_id for part in parts]))
+        pairs = [part.user_id.astype(np.int64) * 10_000 + part.item_id for part in parts]
+        return np.sort(np.concatenate(pairs))
 
     assert np.array_equal(keys(base, test.ratings), keys(whole))
 
@@ -129,3 +130,37 @@ def test_netflix_parquet_samples(data_dir: Path) -> None:
     assert len(dated) == 392_672
     assert len(np.unique(dated.user_id)) == 125_214
     assert (day(dated.time.min(), 1), day(dated.time.max(), 1)) == ("1999-12-29", "2005-12-31")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("name", ["ml-100k", "ml-1m", "ml-latest-small"])
+def test_movielens_as_the_published_zip(
+    data_dir: Path, tmp_path: Path, name: str, kind: int
+) -> None:
+    with zipfile.ZipFile(tmp_path / f"{name}.zip", "w", kind) as archive:
+        for file in sorted((data_dir / name).iterdir()):
+            archive.write(file, f"{name}/{file.name}")
+    zipped, plain = open_source(tmp_path / f"{name}.zip"), open_source(data_dir / name)
+    assert (zipped.layout, zipped.time_kind) == (plain.layout, plain.time_kind)
+    assert zipped.titles() == plain.titles()
+    one, other = read(zipped, 100_000), read(plain)
+    for column in ("user_id", "item_id", "rating", "time"):
+        assert np.array_equal(getattr(one, column), getattr(other, column)), column
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_netflix_as_the_archive_of_the_prize(data_dir: Path, tmp_path: Path, mode: str) -> None:
+    folder = data_dir / "netflix"
+    inner = tmp_path / "training_set.tar"
+    with tarfile.open(inner, "w") as archive:
+        archive.add(folder / "training_set", "training_set")
+    path = tmp_path / "nf_prize_dataset.tar.gz"
+    with tarfile.open(path, mode) as archive:
+        for file in (inner, folder / "movie_titles.txt", folder / "README"):
+            archive.add(file, f"download/{file.name}")
+    source = open_source(path, scratch=Scratch(tmp_path / "scratch"))
+    assert (source.layout, len(source.files)) == ("netflix-tar", 10)
+    assert source.titles().num_rows == 17_770
+    one, other = read(source, 100_000), read(open_source(folder / "training_set"))
+    for column in ("user_id", "item_id", "rating", "time"):
+        assert np.array_equal(getattr(one, column), getattr(other, column)), column

@@ -70,7 +70,7 @@ class Generated(NamedTuple):
     """Ratings of a run of users, each user's in the order of time; arrays of equal length."""
 
     user_num: NDArray[np.int32]
-    user_id: NDArray[np.int64]
+    user_id: NDArray[np.int32]
     item_num: NDArray[np.int32]
     """Item id less one."""
     rating: NDArray[np.uint8]
@@ -89,8 +89,8 @@ class SynthPlan:
     """Tables that all users are generated from."""
 
     config: SynthConfig
-    user_id: NDArray[np.int64]
-    """int64[n_users], ascending, so that position and ``user_num`` agree."""
+    user_id: NDArray[np.int32]
+    """int32[n_users], ascending, so that position and ``user_num`` agree."""
     entity: NDArray[np.uint64]
     """uint64[n_users], hash of the id."""
     n_train: NDArray[np.int32]
@@ -154,7 +154,7 @@ class SynthPlan:
             self.item_effect,
             self.item_drift,
             self.item_taste,
-            (self.config.first_day - dt.date(1970, 1, 1)).days,
+            days_since_1970(self.config.first_day),
             self.day_ends,
             self.parameters,
             held_only,
@@ -165,6 +165,11 @@ class SynthPlan:
             label,
         )
         return Generated(user_num, self.user_id[user_num], item_num, rating, day, label)
+
+
+def days_since_1970(day: dt.date) -> int:
+    """Return the number of a day as in the column of days."""
+    return (day - dt.date(1970, 1, 1)).days
 
 
 _lock = threading.Lock()
@@ -260,6 +265,11 @@ def _plan(config: SynthConfig) -> SynthPlan:
     )
 
 
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return the sum of products, added in one order (a BLAS splits long ones among threads)."""
+    return float((a * b).sum())
+
+
 def _words(seed: int, stream: int, entity: NDArray[np.uint64]) -> NDArray[np.uint64]:
     out = np.empty(len(entity), np.uint64)
     philox.keyed_words(seed, stream, entity, out)
@@ -272,11 +282,12 @@ def _normals(seed: int, stream: int, entity: NDArray[np.uint64], k: int) -> NDAr
     return out.astype(np.float64)
 
 
-def _user_ids(seed: int, n_users: int) -> NDArray[np.int64]:
+def _user_ids(seed: int, n_users: int) -> NDArray[np.int32]:
     # One id from each of n_users equal cells: ascending, distinct and with gaps as the prize's.
     edges = np.arange(n_users + 1) * tables.PRIZE_LAST_ID // tables.PRIZE_USERS
     words = _words(seed, nr.STREAM_SYNTH_ID, np.arange(n_users, dtype=np.uint64))
-    return edges[:-1] + 1 + (words % np.diff(edges).astype(np.uint64)).astype(np.int64)
+    ids = edges[:-1] + 1 + (words % np.diff(edges).astype(np.uint64)).astype(np.int64)
+    return ids.astype(np.int32)
 
 
 def _n_reserved(counts: NDArray[np.int64], n_ratings: int) -> int:
@@ -294,8 +305,8 @@ def _item_scores(
     # Popular movies are liked better, as in the prize.
     effect = 0.3 * np.log(wanted / wanted.mean()) + z[:, 0]
     share = wanted / wanted.sum()
-    effect -= share @ effect
-    effect *= math.sqrt(_ITEM / float(share @ effect**2))
+    effect -= _dot(share, effect)
+    effect *= math.sqrt(_ITEM / _dot(share, effect**2))
     drift = z[:, 1] * math.sqrt(12.0 * _ITEM_DRIFT)
     # Half of a movie's taste is its genre's, so that genres show in similarities as well.
     own = _normals(seed, nr.STREAM_SYNTH_ITEM_TASTE, entity, RANK)
@@ -316,8 +327,8 @@ def _scales(
     effect = np.empty(len(entity))
     kernel.user_effects(seed, nr.STREAM_SYNTH_USER, entity, effect)
     share = n_total / n_total.sum(dtype=np.int64)
-    mean = float(share @ effect)
-    spread = math.sqrt(float(share @ (effect - mean) ** 2))
+    mean = _dot(share, effect)
+    spread = math.sqrt(_dot(share, (effect - mean) ** 2))
     out = np.empty(kernel.P_THRESHOLDS)
     out[kernel.P_USER_MEAN] = mean
     out[kernel.P_USER_SCALE] = math.sqrt(_USER) / spread
@@ -346,7 +357,7 @@ def _thresholds(effect: NDArray[np.float32], wanted: NDArray[np.int64]) -> NDArr
         for _ in range(60):
             cut = 0.5 * (low + high)
             tails = [math.erfc((e - cut) / spread) for e in middle]
-            if 0.5 * float(share @ np.array(tails)) < below:
+            if 0.5 * _dot(share, np.array(tails)) < below:
                 low = cut
             else:
                 high = cut

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from netflixdask.kernels.synth import PROBE, QUIZ, TEST
+from netflixdask.kernels.synth_text import SCATTER
 from netflixdask.stages.synth.config import SynthConfig
 from netflixdask.stages.synth.plan import Generated, plan_of
 from netflixdask.stages.synth.titles import titles
@@ -27,9 +28,8 @@ from netflixdask.store.readers import (
 _TEXT_BYTES = 20
 """Bytes of a line of the prize's text, for the size of a chunk."""
 
-_SCATTER = np.uint32(2_654_435_761)
-"""An odd number: multiplication by it permutes the 32-bit words (Knuth, volume 3, section 6.4)."""
-
+_HELD_RATINGS = 4_000_000
+"""Ratings of the users whose holdouts one task generates."""
 
 HOLDOUTS: tuple[tuple[Literal["probe", "qualifying", "quiz", "test"], tuple[int, ...]], ...] = (
     ("probe", (PROBE,)),
@@ -50,10 +50,21 @@ class SynthChunk(Chunk):
 
     def read(self, on_error: OnError = "fail") -> Parsed:
         """Generate the ratings; there is no bad row."""
-        plan = plan_of(self.config)
-        made = plan.generate(self.first, self.stop)
-        start = int(plan.n_train[: self.first].sum(dtype=np.int64))
-        return Parsed(_raw(made.take(made.label <= PROBE), start))
+        made = plan_of(self.config).generate(self.first, self.stop)
+        return Parsed(_raw(made.take(made.label <= PROBE)))
+
+
+@dataclass(frozen=True)
+class HeldUsers:
+    """Generates the held-out ratings of a run of users when called."""
+
+    config: SynthConfig
+    first: int
+    stop: int
+
+    def __call__(self) -> Generated:
+        """Return them."""
+        return plan_of(self.config).generate(self.first, self.stop, held_only=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,26 +87,28 @@ class SynthSource(Source):
         return titles(self.config.seed, plan_of(self.config).genre, self.config.last_day.year)
 
     def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:
-        """Generate the holdouts, each in the order that its text file would have.
+        """Generate the holdouts here, one part after the other."""
+        return self.join_holdouts([part() for part in self.holdout_parts()])
+
+    def holdout_parts(self) -> list[HeldUsers]:
+        """Return the calls whose results :meth:`join_holdouts` takes, one a task."""
+        plan = plan_of(self.config)
+        return [HeldUsers(self.config, *bounds) for bounds in plan.ranges(_HELD_RATINGS)]
+
+    def join_holdouts(self, parts: Sequence[Generated]) -> list[Holdout]:
+        """Return the holdouts, each in the order that its text file would have.
 
         ``probe`` names pairs of the training ratings and ``qualifying`` has no ratings, as
         published; ``quiz`` and ``test``, its two halves, have them, as a judge would.
         """
-        plan = plan_of(self.config)
-        parts = [
-            plan.generate(first, stop, held_only=True) for first, stop in plan.ranges(4_000_000)
-        ]
         columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
         held = Generated(*columns)
+        held = held.take(movie_order(held.item_num, held.user_num))
         found: list[Holdout] = []
         for name, labels in HOLDOUTS:
             some = held.take(np.isin(held.label, labels))
-            raw = _raw(
-                some.take(movie_order(some.item_num, some.user_num)),
-                0,
-                rated=name in ("quiz", "test"),
-                dated=name != "probe",
-            )
+            rated, dated = name in ("quiz", "test"), name != "probe"
+            raw = _raw(some, rated=rated, dated=dated, lines=True)
             found.append(Holdout(name, self.files[0], raw, scrub=name == "probe"))
         return found
 
@@ -113,7 +126,8 @@ def synth_source(config: SynthConfig) -> SynthSource:
     )
     return SynthSource(
         layout="synth",
-        files=(SourceFile(name),),
+        # As many bytes as the same ratings have as text: what an ingest needs is estimated by it.
+        files=(SourceFile(name, size=_TEXT_BYTES * config.n_ratings),),
         time_kind="date",
         rating_range=(1.0, 5.0),
         config=config,
@@ -126,17 +140,19 @@ def movie_order(item_num: NDArray[np.int32], user_num: NDArray[np.int32]) -> NDA
     The customers of a movie stand by a fixed scattering of their numbers, so the order does not
     depend on how the rows came together.
     """
-    scattered = user_num.astype(np.uint32) * _SCATTER
+    scattered = user_num.astype(np.uint32) * np.uint32(SCATTER)
     key = item_num.astype(np.uint64) << np.uint64(32) | scattered
     return np.argsort(key, kind="stable")
 
 
-def _raw(made: Generated, start: int, *, rated: bool = True, dated: bool = True) -> RawRatings:
+def _raw(
+    made: Generated, *, rated: bool = True, dated: bool = True, lines: bool = False
+) -> RawRatings:
     n = len(made.rating)
     return RawRatings(
         user_id=made.user_id,
-        item_id=made.item_num.astype(np.int64) + 1,
-        rating=made.rating.astype(np.float32) if rated else None,
-        time=made.day.astype(np.int64) if dated else None,
-        line=np.arange(start + 1, start + n + 1),
+        item_id=made.item_num + np.int32(1),
+        rating=made.rating if rated else None,
+        time=made.day.astype(np.int32) if dated else None,
+        line=np.arange(1, n + 1) if lines else None,
     )

@@ -82,7 +82,7 @@ def solve(
     need = np.minimum(users.mean, len(counts) - 0.5)
     for _ in range(_SWEEPS):
         rate = _solve_rates(rate, weight, items.size, need)
-        expected = kept @ held(rate, weight)
+        expected = (kept[:, None] * held(rate, weight)).sum(axis=0)  # no BLAS: one order of adding
         ratio = items.mean / expected
         # An item that most users hold reacts less than in proportion, so it is pushed harder.
         crowded = np.minimum(expected / kept.sum(), 0.9)

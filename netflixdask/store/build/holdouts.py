@@ -77,7 +77,7 @@ def scrubbed_table(
         raise DataFormatError(
             f"{one.file}:{one.line}: {one.reason} ({one.text}); every {holdout.name} pair must "
             "occur once in the training ratings; check that the files belong together, ingest "
-            "without this file, or use --on-error reject"
+            "without this file, or set such pairs aside with on_error='reject'"
         )
     rows = np.flatnonzero(hit & first)
     pick = order[at[rows]]
@@ -93,6 +93,7 @@ def _reject(holdout: Holdout, row: int, repeated: bool) -> Reject:
         if repeated
         else (f"{holdout.name} pair that is not in training")
     )
+    assert ids.line is not None
     text = f"user {ids.user_id[row]}, item {ids.item_id[row]}"
     return Reject(holdout.file.name, int(ids.line[row]), text, reason)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from netflixdask.store.readers.base import Chunk, IdColumn, OnError, Parsed, Reject
+from netflixdask.store.readers.base import Chunk, IdColumn, OnError, Parsed, Reject, wide_time
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def compact(index: int, parsed: Parsed) -> Rows:
         index=index,
         user_id=_narrow(ratings.user_id),
         item_id=_narrow(ratings.item_id),
-        rating=ratings.rating,
-        time=ratings.time,
+        rating=ratings.rating.astype(np.float32, copy=False),
+        time=None if ratings.time is None else wide_time(ratings.time),
         rejects=parsed.rejects,
         n_rows=parsed.n_rows,
     )

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from netflixdask import __version__
 from netflixdask.errors import StoreError
-from netflixdask.store.artifacts import STAGING, now, prepare_folder, remove_staging
+from netflixdask.store.artifacts import STAGING, check_output, now, prepare_folder, remove_staging
 from netflixdask.store.manifest import (
     MANIFEST,
     BlockEntry,
@@ -28,7 +28,7 @@ from netflixdask.store.manifest import (
     read_manifest,
     write_json,
 )
-from netflixdask.store.parquet import FileEntry, write_parquet
+from netflixdask.store.parquet import FileEntry, remove_half_written, write_parquet
 from netflixdask.store.ratings import RatingsStore
 
 
@@ -42,7 +42,8 @@ class StoreWriter:
         self.folder = staging / "gen"
         """Where tasks write; entries are relative to it until :meth:`commit`."""
         self.folder.mkdir()
-        self.done = False
+        self.name = f"gen-{generation:06d}"
+        """The folder's name once it is committed."""
 
     def write(self, name: str, table: pa.Table) -> FileEntry:
         """Write one table of the generation, such as ``"users.parquet"``."""
@@ -54,7 +55,7 @@ class StoreWriter:
         Args:
             fields: the manifest's fields, file entries relative to :attr:`folder`.
         """
-        name = f"gen-{self.generation:06d}"
+        name = self.name
         manifest = StoreManifest(
             package_version=__version__,
             created=now(),
@@ -64,13 +65,18 @@ class StoreWriter:
         final = self.path / name
         if final.exists():  # a killed run moved it here and did not come to its manifest
             shutil.rmtree(final)
+        remove_half_written(self.folder)
         self.folder.rename(final)
         write_json(self.path / MANIFEST, manifest.model_dump(mode="json"))
-        self.done = True
         for old in self.path.glob("gen-*"):
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
         return RatingsStore(self.path, manifest)
+
+    def undo(self) -> None:
+        """Remove what :meth:`commit` moved into place, unless the manifest names it."""
+        if not is_named(self.path, self.generation):
+            shutil.rmtree(self.path / self.name, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -81,7 +87,7 @@ def new_store(path: str | Path, *, overwrite: bool = False) -> Iterator[StoreWri
         StoreError: if ``path`` exists and is not what a killed run left.
     """
     path = Path(path).expanduser().absolute()
-    _forget_unfinished(path)
+    check_store_output(path, overwrite=overwrite)
     created = prepare_folder(path, overwrite=overwrite, ours=_is_store)
     generation = 1
     if (path / MANIFEST).exists():
@@ -93,27 +99,39 @@ def new_store(path: str | Path, *, overwrite: bool = False) -> Iterator[StoreWri
         yield writer
     finally:
         remove_staging(staging)
-        if not writer.done and created:
-            with contextlib.suppress(OSError):
+        writer.undo()
+        if created:
+            with contextlib.suppress(OSError):  # not empty: the store is there
                 path.rmdir()
+
+
+def is_named(path: Path, generation: int) -> bool:
+    """Tell whether the manifest at ``path`` names a generation."""
+    try:
+        return _is_store(path).generation == generation
+    except StoreError:
+        return False
 
 
 def _is_store(path: Path) -> StoreManifest:
     return read_manifest(path, StoreManifest, "a ratings store")
 
 
-def _forget_unfinished(path: Path) -> None:
-    """Remove what a run left that was killed between its last file and its manifest."""
-    if not path.is_dir() or (path / MANIFEST).exists():
-        return
-    found = list(path.iterdir())
-    if any(entry.name.startswith(STAGING) for entry in found):
-        return
-    if found and all(entry.name.startswith("gen-") for entry in found):
-        raise StoreError(
-            f"{path}: holds generations of a store but no {MANIFEST}; if nobody needs them, "
-            "remove the folder"
-        )
+def check_store_output(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse a path where no store can go, and change nothing.
+
+    Raises:
+        StoreError: if something is there that may not be replaced.
+    """
+    path = Path(path).expanduser().absolute()
+    if path.is_dir() and not (path / MANIFEST).exists():
+        found = list(path.iterdir())
+        if found and all(entry.name.startswith("gen-") for entry in found):
+            raise StoreError(
+                f"{path}: holds generations of a store but no {MANIFEST}; if nobody needs them, "
+                "remove the folder"
+            )
+    check_output(path, overwrite=overwrite, ours=_is_store)
 
 
 def _below(name: str, value: Any) -> Any:

@@ -7,16 +7,17 @@ cut them; a :class:`Chunk` is small, picklable and read inside a task; nothing h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 NULL_TIME = int(np.iinfo(np.int64).min)
-"""Value of ``RawRatings.time`` where the time is unknown; it sorts before every known time."""
+"""Value of an int64 ``RawRatings.time`` where the time is unknown; an int32 one has the lowest
+int32 (:func:`null_time`). It sorts before every known time."""
 
 FIRST_DAY, LAST_DAY = -32_768, 32_767
 """Days since 1970-01-01 that fit int16: 1880-04-15 .. 2059-09-18. Others are refused."""
@@ -24,8 +25,9 @@ FIRST_DAY, LAST_DAY = -32_768, 32_767
 IdKind = Literal["int", "string"]
 TimeKind = Literal["date", "timestamp", "none"]
 OnError = Literal["fail", "reject"]
-IdColumn: TypeAlias = NDArray[np.int64] | pa.Array
-"""Raw ids: int64[n], or an Arrow ``string`` / ``large_string`` array without nulls."""
+IdColumn: TypeAlias = NDArray[Any] | pa.Array
+"""Raw ids: int32[n] where all fit, else int64[n]; or an Arrow ``string`` / ``large_string`` array
+without nulls."""
 
 
 class IdKinds(NamedTuple):
@@ -35,21 +37,39 @@ class IdKinds(NamedTuple):
     item: IdKind
 
 
+class Span(NamedTuple):
+    """Where the bytes of a member lie in its archive."""
+
+    offset: int
+    """First byte, counted from the start of the archive."""
+    length: int
+    """Bytes there, as stored."""
+    inflated: tuple[int, int] | None = None
+    """For a compressed member: its size and CRC-32 when unpacked."""
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One file, or one member of an archive, that ratings come from."""
 
     path: str
-    """The file's path, or what a frame is called."""
+    """The file's path or URL, or what a frame is called."""
     member: str | None = None
     """Name of the member inside the archive at ``path``, or of a partition."""
     size: int = 0
     """Bytes as stored (compressed where the file is); 0 for a frame."""
+    span: Span | None = None
+    """Where the bytes of a member lie; None = they are the whole file."""
+    local: str | None = None
+    """A temporary file to read instead of ``path``: what is in ``path``, unpacked."""
 
     @property
     def name(self) -> str:
         """The name in messages: ``path`` or ``path[member]``."""
         return self.path if self.member is None else f"{self.path}[{self.member}]"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,15 +78,17 @@ class RawRatings:
 
     user_id: IdColumn
     item_id: IdColumn
-    rating: NDArray[np.float32] | None
-    """Stars, finite; None where the file has none (probe, qualifying)."""
-    time: NDArray[np.int64] | None
-    """Days since 1970-01-01 (``date``) or seconds (``timestamp``); ``NULL_TIME`` = unknown."""
-    line: NDArray[np.int64]
-    """Line of the file, or row of the table, counted from 1."""
+    rating: NDArray[Any] | None
+    """Stars: uint8 where all are whole and in 0 .. 255, else finite float32; None where the file
+    has none (probe, qualifying)."""
+    time: NDArray[Any] | None
+    """Days since 1970-01-01 (``date``) or seconds (``timestamp``): int32 where all fit, else int64;
+    the lowest number of the type is unknown (:func:`null_time`)."""
+    line: NDArray[np.int64] | None = None
+    """Line of the file, counted from 1; of holdouts only."""
 
     def __len__(self) -> int:
-        return len(self.line)
+        return len(self.user_id)
 
     def __repr__(self) -> str:
         return f"RawRatings({len(self)} rows)"
@@ -113,6 +135,13 @@ class Chunk(ABC):
                 file's structure, whatever ``on_error`` says.
         """
 
+    def parts(self, on_error: OnError = "fail") -> Iterator[Parsed]:
+        """Read the rows in parts of bounded size, in order: joined they are :meth:`read`.
+
+        Packed text, which cannot be cut into chunks, comes in many parts; other text in one.
+        """
+        yield self.read(on_error)
+
 
 @dataclass(frozen=True)
 class Holdout:
@@ -124,6 +153,8 @@ class Holdout:
     scrub: bool
     """True when the pairs are in the training rows too and are to be moved out of them."""
     rejects: tuple[Reject, ...] = ()
+    judging: SourceFile | None = None
+    """The file that the ratings come from, where it is not ``file``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,3 +181,74 @@ class Source(ABC):
     def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:
         """Read the sets of pairs published beside the ratings."""
         return []
+
+
+def null_time(time: NDArray[Any]) -> int:
+    """Return the value that means unknown in a column of times."""
+    return int(np.iinfo(time.dtype).min)
+
+
+def wide_time(time: NDArray[Any]) -> NDArray[np.int64]:
+    """Return times as int64 with ``NULL_TIME`` for unknown."""
+    if time.dtype == np.int64:
+        return time
+    wide = time.astype(np.int64)
+    wide[time == null_time(time)] = NULL_TIME
+    return wide
+
+
+def narrow_ints(column: NDArray[Any], *, nulls: bool = False) -> NDArray[Any]:
+    """Return whole numbers as int32 where all fit; ``nulls``: the lowest number is unknown."""
+    if column.dtype != np.int64 or not len(column):
+        return column.astype(np.int32) if not len(column) else column
+    info = np.iinfo(np.int32)
+    unknown = column == NULL_TIME if nulls else np.zeros(0, np.bool_)
+    known = column[~unknown] if unknown.any() else column
+    if len(known) and (known.min() <= info.min or known.max() > info.max):
+        return column
+    narrow = column.astype(np.int32)
+    if unknown.any():
+        narrow[unknown] = info.min
+    return narrow
+
+
+def narrow_stars(rating: NDArray[Any]) -> NDArray[Any]:
+    """Return ratings as uint8 where all are whole and in 0 .. 255."""
+    whole = rating.astype(np.uint8) if not len(rating) or _in_bytes(rating) else rating
+    return whole if np.array_equal(whole, rating) else rating
+
+
+def _in_bytes(rating: NDArray[Any]) -> bool:
+    return bool(rating.min() >= 0 and rating.max() <= 255)
+
+
+def join(parts: Sequence[Parsed]) -> Parsed:
+    """Join the rows of parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = [part.ratings for part in parts]
+
+    def ids(columns: list[Any]) -> IdColumn:
+        if isinstance(columns[0], np.ndarray):
+            return np.concatenate(columns)
+        large = [column.cast(pa.large_string()) for column in columns]
+        joined = pa.concat_arrays(large)
+        return joined.cast(pa.string()) if joined.nbytes < 1 << 31 else joined
+
+    def numbers(columns: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+        there = [column for column in columns if column is not None]
+        return np.concatenate(there) if there else None
+
+    times = [r.time for r in rows]
+    if len({time.dtype for time in times if time is not None}) > 1:
+        times = [None if time is None else wide_time(time) for time in times]
+    return Parsed(
+        RawRatings(
+            user_id=ids([r.user_id for r in rows]),
+            item_id=ids([r.item_id for r in rows]),
+            rating=numbers([r.rating for r in rows]),
+            time=numbers(times),
+            line=numbers([r.line for r in rows]),
+        ),
+        tuple(reject for part in parts for reject in part.rejects),
+    )

@@ -1,33 +1,44 @@
 """Text in blocks under movie headers to columns, and where such text may be cut.
 
-The kernel is :func:`netflixdask.kernels.parse_blocks.parse_blocks`; this module words what it
-refuses and goes on behind it.
+Training ratings go through :mod:`netflixdask.kernels.parse_block_runs`, block by block of a reused
+buffer; the smaller layouts, and lines whose numbers are wanted, through
+:mod:`netflixdask.kernels.parse_blocks`. This module words what they refuse and goes on behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from netflixdask.errors import DataFormatError
+from netflixdask.kernels import parse_block_runs as fast
 from netflixdask.kernels import parse_blocks as kernel
-from netflixdask.store.readers.base import Chunk, OnError, Parsed, RawRatings, Reject, SourceFile
-from netflixdask.store.readers.textio import (
-    Piece,
-    count_lines,
-    empty_file,
-    is_gzip,
-    line_at,
-    line_blocks,
-    shown,
+from netflixdask.kernels.parse_swar import SWAR
+from netflixdask.store.readers.base import (
+    Chunk,
+    OnError,
+    Parsed,
+    RawRatings,
+    Reject,
+    SourceFile,
+    join,
 )
+from netflixdask.store.readers.files import is_packed, read_range
+from netflixdask.store.readers.places import empty_file
+from netflixdask.store.readers.rowbuffer import RowBuffer
+from netflixdask.store.readers.runs import count_before, line_cuts, read_runs
+from netflixdask.store.readers.textio import UTF8_BOM, Piece, count_lines, line_at, shown
 
 TRAIN, QUALIFYING, PROBE = 3, 2, 1
 """Fields a data line: customer,star,date - customer,date - customer."""
+
+PART_ROWS = 1 << 20
+"""Rows of a part of packed text."""
+_SEARCH = 1 << 18  # bytes first looked at for a header
 
 _LINES = {
     TRAIN: "'customer,star,YYYY-MM-DD'",
@@ -63,7 +74,69 @@ class BlockChunk(Chunk):
 
     def read(self, on_error: OnError = "fail") -> Parsed:
         """Read the pieces in order; see :meth:`Chunk.read`."""
-        return concat([parse_cut(cut, self.columns, on_error) for cut in self.cuts])
+        return join(list(self.parts(on_error)))
+
+    def parts(self, on_error: OnError = "fail") -> Iterator[Parsed]:
+        """Read the pieces in order; see :meth:`Chunk.parts`."""
+        if self.columns == TRAIN:
+            return parse_ratings(self.cuts, on_error)
+        return (parse_cut(cut, self.columns, on_error) for cut in self.cuts)
+
+
+def parse_ratings(cuts: Sequence[Cut], on_error: OnError) -> Iterator[Parsed]:
+    """Parse pieces of training ratings; packed ones give a part every ``PART_ROWS`` rows.
+
+    Raises:
+        DataFormatError: see :func:`parse_cut`.
+    """
+    pieces = [cut.piece for cut in cuts]
+    lengths = [piece.length for piece in pieces if piece.length is not None]
+    known = len(lengths) == len(pieces)
+    rows = RowBuffer(sum(lengths) // fast.SHORTEST + len(pieces) if known else PART_ROWS)
+    state = np.zeros(5, np.int64)
+    rejects: list[Reject] = []
+    before: dict[int, int] = {}  # lines before the pieces with a bad one
+    for data, start, stop, first, continued, ended in read_runs(pieces):
+        movie = np.array([cut.movie for cut in cuts[first : first + len(start)]], np.int64)
+        whole = np.array([p.at_start for p in pieces[first : first + len(start)]], np.uint8)
+        whole[-1] &= ended
+        state[kernel.POS], state[fast.RUN] = start[0], 0
+        if not continued:
+            state[kernel.LINE], state[kernel.MOVIE] = 1, movie[0]
+        while True:
+            code = fast.parse_block_runs(
+                data,
+                start,
+                stop,
+                movie,
+                whole,
+                SWAR,
+                rows.largest,
+                state,
+                rows.user,
+                rows.item,
+                rows.star,
+                rows.time,
+                rows.scratch,
+                rows.stars,
+            )
+            if code == kernel.DONE:
+                break
+            if code == fast.WIDE:
+                rows.widen(int(state[kernel.ROWS]))
+                continue
+            if code == fast.FULL:
+                yield Parsed(rows.take(int(state[kernel.ROWS])), tuple(rejects))
+                state[kernel.ROWS], rejects = 0, []
+                continue
+            run = int(state[fast.RUN])
+            piece = pieces[first + run]
+            if code == fast.EMPTY:
+                raise empty_file(piece.file.name)
+            before.setdefault(first + run, count_before(piece))
+            number = before[first + run] + int(state[kernel.LINE])
+            rejects.append(_refuse(piece, data[: stop[run]], state, code, number, TRAIN, on_error))
+    yield Parsed(rows.take(int(state[kernel.ROWS])), tuple(rejects))
 
 
 def parse_cut(cut: Cut, columns: int, on_error: OnError) -> Parsed:
@@ -87,17 +160,8 @@ def parse_cut(cut: Cut, columns: int, on_error: OnError) -> Parsed:
         code = kernel.parse_blocks(data, columns, state, user, item, rating, day, line)
         if code == kernel.DONE:
             break
-        text, after = line_at(data, int(state[kernel.POS]))
-        lost = code == kernel.NO_HEADER and state[kernel.MOVIE] == kernel.LOST_MOVIE
-        reason = _LOST if lost else _REASONS[code]
         number = int(state[kernel.LINE])
-        if on_error == "fail" or (code == kernel.NO_HEADER and not lost):
-            raise DataFormatError(_message(name, number, reason, text, columns))
-        rejects.append(Reject(name, number, text, reason))
-        state[kernel.POS] = after
-        state[kernel.LINE] += 1
-        if code == kernel.BAD_HEADER:
-            state[kernel.MOVIE] = kernel.LOST_MOVIE
+        rejects.append(_refuse(piece, data, state, code, number, columns, on_error))
     if piece.at_start and state[kernel.MOVIE] == kernel.NO_MOVIE:
         raise empty_file(name)
     n = int(state[kernel.ROWS])
@@ -113,6 +177,29 @@ def parse_cut(cut: Cut, columns: int, on_error: OnError) -> Parsed:
     )
 
 
+def _refuse(
+    piece: Piece,
+    data: NDArray[np.uint8],
+    state: NDArray[np.int64],
+    code: int,
+    number: int,
+    columns: int,
+    on_error: OnError,
+) -> Reject:
+    """Word a bad line and move behind it, or raise."""
+    name = piece.file.name
+    text, after = line_at(data, int(state[kernel.POS]))
+    lost = code == kernel.NO_HEADER and state[kernel.MOVIE] == kernel.LOST_MOVIE
+    reason = _LOST if lost else _REASONS[code]
+    if on_error == "fail" or (code == kernel.NO_HEADER and not lost):
+        raise DataFormatError(_message(name, number, reason, text, columns))
+    state[kernel.POS] = after
+    state[kernel.LINE] += 1
+    if code == kernel.BAD_HEADER:
+        state[kernel.MOVIE] = kernel.LOST_MOVIE
+    return Reject(name, number, text, reason)
+
+
 def _message(name: str, number: int, reason: str, text: str, columns: int) -> str:
     return (
         f"{name}:{number}: {reason}: found {shown(text)}; expected '<movie>:' and below it one "
@@ -123,57 +210,45 @@ def _message(name: str, number: int, reason: str, text: str, columns: int) -> st
     )
 
 
-def concat(parts: Sequence[Parsed]) -> Parsed:
-    """Join the rows of pieces with integer ids, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    rows = [part.ratings for part in parts]
-    stars = [r.rating for r in rows if r.rating is not None]
-    times = [r.time for r in rows if r.time is not None]
-    return Parsed(
-        RawRatings(
-            user_id=np.concatenate([r.user_id for r in rows]),
-            item_id=np.concatenate([r.item_id for r in rows]),
-            rating=np.concatenate(stars) if stars else None,
-            time=np.concatenate(times) if times else None,
-            line=np.concatenate([r.line for r in rows]),
-        ),
-        tuple(reject for part in parts for reject in part.rejects),
-    )
-
-
 def cut_blocks(file: SourceFile, target: int) -> list[Cut]:
-    """Cut a file of block text near every ``target`` bytes.
+    """Cut a file of block text at line ends near every ``target`` bytes.
 
-    A piece begins at a header, except inside a movie larger than ``target``: there it begins at
-    a line and carries the movie.
+    Each piece carries the movie in force where it begins: the last header between the two cuts, or
+    the movie of the piece before it. Headers are looked for backwards from the cut, so little of
+    the file is read, and none of it twice.
     """
-    path = Path(file.path)
-    if is_gzip(path):
+    if is_packed(file):
         return [Cut(Piece(file))]
     cuts: list[Cut] = []
-    begin, first_line, movie = 0, 1, kernel.NO_MOVIE
-    lines = 0  # newlines before the block in hand
-    latest: bytes | None = None  # the last header before the block in hand
-    offset, block = 0, b""
-
-    def close(stop: int, stop_line: int, next_movie: int) -> None:
-        nonlocal begin, first_line, movie
-        if stop > begin:
-            cuts.append(Cut(Piece(file, begin, stop - begin, first_line), movie))
-        begin, first_line, movie = stop, stop_line, next_movie
-
-    for offset, block in line_blocks(path, target):
-        header = _find_header(block)
-        if header is not None and latest is not None:
-            close(offset + header, lines + count_lines(block[:header]) + 1, kernel.NO_MOVIE)
-        elif latest is not None and offset - begin >= target:
-            close(offset, lines + 1, _movie_of(latest))
-        if header is not None:
-            latest = _last_header(block)
-        lines += count_lines(block)
-    close(offset + len(block), lines + 1, kernel.NO_MOVIE)
+    begin, movie = 0, kernel.NO_MOVIE
+    looked = 0  # no header is in force before this place but `movie`
+    for stop in line_cuts(file, target):
+        found = _header_before(file, looked, stop)
+        looked = stop
+        after = movie if found is None else _movie_of(*found)
+        # The lines above the first header belong to the piece that has it.
+        if after != kernel.NO_MOVIE:
+            cuts.append(Cut(Piece(file, begin, stop - begin, int(begin == 0)), movie))
+            begin, movie = stop, after
+    if begin < file.size:
+        cuts.append(Cut(Piece(file, begin, file.size - begin, int(begin == 0)), movie))
     return cuts
+
+
+def _header_before(file: SourceFile, begin: int, stop: int) -> tuple[int, bytes] | None:
+    """Return where the last header in a span of whole lines begins, and the line."""
+    end, step = stop, _SEARCH
+    tail = b""  # the start of a line whose beginning is not read yet
+    while end > begin:
+        start = max(end - step, begin)
+        block = read_range(file, start, end - start).tobytes() + tail
+        line = 0 if start == begin else block.find(b"\n") + 1
+        found = _last_header(block[line:]) if line or start == begin else None
+        if found is not None:
+            return start + line + found[0], found[1]
+        tail = block[:line] if line else block
+        end, step = start, 4 * step
+    return None
 
 
 def _line_around(block: bytes, pos: int) -> tuple[int, bytes]:
@@ -182,30 +257,22 @@ def _line_around(block: bytes, pos: int) -> tuple[int, bytes]:
     return start, block[start : stop if stop >= 0 else len(block)].rstrip(b" \t\r\n")
 
 
-def _find_header(block: bytes) -> int | None:
-    """Return the offset of the first line that ends with a colon."""
-    pos = block.find(b":")
+def _last_header(block: bytes) -> tuple[int, bytes] | None:
+    """Return the last line that ends with a colon, and where it begins."""
+    pos = block.rfind(b":")
     while pos >= 0:
         start, line = _line_around(block, pos)
         if line.endswith(b":"):
-            return start
-        pos = block.find(b":", start + len(line) + 1)
+            return start, line
+        pos = block.rfind(b":", 0, start)
     return None
 
 
-def _last_header(block: bytes) -> bytes:
-    """Return the last line that ends with a colon, of a block that has one."""
-    pos = block.rfind(b":")
-    while True:
-        start, line = _line_around(block, pos)
-        if line.endswith(b":"):
-            return line
-        pos = block.rfind(b":", 0, start)
-
-
-def _movie_of(header: bytes) -> int:
+def _movie_of(offset: int, header: bytes) -> int:
     """Return the movie of a header line as the kernel reads it."""
-    text = header[:-1].strip(b" \t\r").removeprefix(b"\xef\xbb\xbf")
+    text = header[:-1].lstrip(b" \t\r")
+    if offset == 0:
+        text = text.removeprefix(UTF8_BOM).lstrip(b" \t\r")
     if not text.isdigit() or int(text) > np.iinfo(np.int64).max:
         return kernel.LOST_MOVIE
     return int(text)

@@ -27,6 +27,8 @@ from netflixdask.store.readers.base import (
     RawRatings,
     Reject,
     TimeKind,
+    narrow_ints,
+    narrow_stars,
 )
 from netflixdask.store.readers.delimited import keep
 from netflixdask.store.readers.textio import KEPT, shown
@@ -124,7 +126,6 @@ def parse_table(
     Raises:
         DataFormatError: at the first bad row, or for a column of a wrong type.
     """
-    line = np.arange(first_row, first_row + table.num_rows, dtype=np.int64)
     user, bad_user = _ids(_array(table, form.user), form.id_kinds.user, form.user, where)
     item, bad_item = _ids(_array(table, form.item), form.id_kinds.item, form.item, where)
     rating, bad_rating = _ratings(_array(table, form.rating), form.rating, where)
@@ -133,14 +134,19 @@ def parse_table(
     if form.time is not None:
         time, bad_time = _times(_array(table, form.time), form, form.time, where)
         checked.append((form.time, bad_time))
-    ratings = RawRatings(user_id=user, item_id=item, rating=rating, time=time, line=line)
+    ratings = RawRatings(
+        user_id=user,
+        item_id=item,
+        rating=narrow_stars(rating),
+        time=None if time is None else narrow_ints(time, nulls=True),
+    )
     bad = np.logical_or.reduce([codes != _GOOD for _, codes in checked])
     rejects = []
     for i in np.flatnonzero(bad):
         column, code = next((name, int(codes[i])) for name, codes in checked if codes[i])
         reason = f"{_REASONS[code]} in column {column!r}"
         text = str(table.slice(int(i), 1).to_pylist()[0])[:KEPT]
-        number = int(line[i])
+        number = first_row + int(i)
         if on_error == "fail":
             raise DataFormatError(
                 f"{where}:{number}: {reason}: found {shown(text)}; expected columns "
@@ -214,13 +220,14 @@ def _ids(array: pa.Array, kind: IdKind, column: str, where: str) -> tuple[IdColu
         return texts, codes
     if found == "string":
         out, wrong = _text_numbers(array, values.INT)
+        out = narrow_ints(out)
         return out, np.where(codes == _GOOD, _OF_TEXT[wrong], codes).astype(np.uint8)
     if pa.types.is_uint64(array.type):
         wide = _numbers(array, pa.uint64(), 0)
         codes[wide > np.uint64(np.iinfo(np.int64).max)] = _NO_INT64
-        return wide.astype(np.int64), codes
+        return narrow_ints(wide.astype(np.int64)), codes
     if pa.types.is_integer(array.type):
-        return _numbers(array, pa.int64(), 0).astype(np.int64), codes
+        return narrow_ints(_numbers(array, pa.int64(), 0).astype(np.int64)), codes
     real = _numbers(array, pa.float64(), np.nan).astype(np.float64)
     nan = np.isnan(real)
     codes[nan] = _MISSING
@@ -230,7 +237,7 @@ def _ids(array: pa.Array, kind: IdKind, column: str, where: str) -> tuple[IdColu
     codes[large] = _NO_INT64
     whole[large] = 0.0
     codes[whole != np.floor(whole)] = _NO_INT
-    return whole.astype(np.int64), codes
+    return narrow_ints(whole.astype(np.int64)), codes
 
 
 def _ratings(array: pa.Array, column: str, where: str) -> tuple[NDArray[np.float32], Codes]:

@@ -1,14 +1,14 @@
 """Delimited text, one rating a line, to columns.
 
-The kernel is :func:`netflixdask.kernels.parse_delimited.parse_delimited`; this module states the
-form of the lines, words what is refused and goes on behind it.
+Lines with integer ids go through :mod:`netflixdask.kernels.parse_delimited_runs`, block by block
+of a reused buffer; lines with text ids, and those whose numbers are wanted, go through
+:mod:`netflixdask.kernels.parse_delimited`. This module words what they refuse, and goes on behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import DataFormatError
 from netflixdask.kernels import parse_delimited as kernel
+from netflixdask.kernels import parse_delimited_runs as fast
 from netflixdask.kernels import parse_values as values
 from netflixdask.kernels.parse_blocks import DONE
+from netflixdask.kernels.parse_swar import SWAR
 from netflixdask.store.readers.base import (
     Chunk,
     IdColumn,
@@ -27,101 +29,20 @@ from netflixdask.store.readers.base import (
     Reject,
     Source,
     SourceFile,
+    join,
+    narrow_ints,
+    narrow_stars,
 )
-from netflixdask.store.readers.textio import (
-    Piece,
-    count_lines,
-    is_gzip,
-    line_at,
-    line_blocks,
-    shown,
-)
+from netflixdask.store.readers.files import is_packed
+from netflixdask.store.readers.rowbuffer import RowBuffer
+from netflixdask.store.readers.runs import count_before, line_cuts, read_runs
+from netflixdask.store.readers.textform import TextForm
+from netflixdask.store.readers.textio import Piece, count_lines, line_at, read_prefix, shown
 
-ANY_RATING = (-3.4e38, 3.4e38)
-
-_TIME_TEXT = {
-    values.DATE: ("impossible date", "YYYY-MM-DD"),
-    values.EPOCH: ("impossible time", "whole seconds since 1970-01-01 (-1 = unknown)"),
-    values.ISO: ("impossible time", "YYYY-MM-DD HH:MM:SS"),
-}
-_TIME_RANGE = "time outside 1880-04-15..2059-09-18"
-
-
-@dataclass(frozen=True)
-class TextForm:
-    """The form of the lines: how they are split and what is where."""
-
-    names: tuple[str, ...]
-    """Names of all columns, in order."""
-    columns: tuple[int, int, int, int]
-    """Numbers of the columns of user, item, rating and time; -1 = not read (time only)."""
-    delimiter: str = ","
-    """One byte, or ``::``."""
-    quoted: bool = True
-    """Whether ``"`` quotes a field."""
-    kinds: tuple[int, int, int] = (values.INT, values.INT, values.EPOCH)
-    """Kinds of user id, item id and time: constants of ``kernels.parse_values``."""
-    limits: tuple[float, float] = ANY_RATING
-    """Lowest and highest rating."""
-    steps: int = 0
-    """Ratings lie on a grid of this many steps in a star; 0 = anywhere."""
-
-    @property
-    def quote(self) -> int:
-        """The quote byte, or -1."""
-        return ord('"') if self.quoted else -1
-
-    def packed(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return ``form`` and ``limits`` as the kernel takes them."""
-        form = [ord(self.delimiter[0]), len(self.delimiter), self.quote, len(self.names)]
-        return (
-            np.array([*form, *self.columns, *self.kinds], np.int64),
-            np.array([*self.limits, self.steps], np.float64),
-        )
-
-    def explain(self, code: int) -> tuple[str, str]:
-        """Return the reason for a kernel's code, and what was expected with what to do."""
-        lines = f"{len(self.names)} columns {self.delimiter.join(self.names)!r}"
-        if code == kernel.BAD_FIELDS:
-            return "wrong column count", f"{lines}; correct the line"
-        if code == kernel.BAD_QUOTE:
-            return (
-                "a quoted field that does not end on its line",
-                f'{lines}, a quote inside quotes doubled (""); drop columns of free text',
-            )
-        role, why = divmod(code, kernel.ROLE_BASE)
-        role -= 1
-        column = repr(self.names[self.columns[role]])
-        if role == kernel.RATING:
-            return self._explain_rating(why, column)
-        if role == kernel.TIME:
-            reason, expected = _TIME_TEXT[self.kinds[2]]
-            if why == values.BAD_RANGE:
-                reason, expected = _TIME_RANGE, f"{expected}; are these milliseconds?"
-            return f"{reason} in column {column}", f"{expected} as in the first row"
-        if self.kinds[role] == values.STRING:
-            return f"empty id in column {column}", "an id; correct the line"
-        text = "a whole number; correct the line"
-        if self.kinds[role] == values.CANONICAL_INT:
-            text = "a number like the first row's id; to keep all ids as text use ids='string'"
-        reason = {
-            values.BAD_TEXT: "non-numeric id where ids are numeric",
-            values.BAD_RANGE: "id outside int64",
-            values.BAD_ZEROS: "id with leading zeros where ids are numeric",
-        }[why]
-        return f"{reason} in column {column}", text
-
-    def _explain_rating(self, why: int, column: str) -> tuple[str, str]:
-        if why != values.BAD_RANGE:
-            return f"rating that is no finite number in column {column}", "a decimal number"
-        if self.limits == ANY_RATING:
-            return f"rating outside float32 in column {column}", "a number below 3.4e38"
-        low, high = self.limits
-        grid = {0: "", 1: " (whole stars)", 2: " (half stars)"}[self.steps]
-        return (
-            f"star outside the scale {low:g}..{high:g}{grid}",
-            "the layout's own stars (format='csv' takes any scale)",
-        )
+PART_ROWS = 1 << 20
+"""Rows of a part of packed text."""
+HEAD = 1 << 20
+"""Bytes in which the header is looked for."""
 
 
 @dataclass(frozen=True)
@@ -134,35 +55,185 @@ class DelimitedChunk(Chunk):
 
     def read(self, on_error: OnError = "fail") -> Parsed:
         """Read the piece; see :meth:`Chunk.read`."""
-        return parse_piece(self.piece, self.form, on_error, header_line=self.header_line)
+        return join(list(self.parts(on_error)))
+
+    def parts(self, on_error: OnError = "fail") -> Iterator[Parsed]:
+        """Read the piece; see :meth:`Chunk.parts`."""
+        if values.STRING in self.form.kinds[:2]:
+            return _parse_texts(self.piece, self.form, on_error, self.header_line)
+        return _parse_numbers(self.piece, self.form, on_error, self.header_line)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DelimitedSource(Source):
-    """One file of delimited text."""
+    """Files of delimited text in one form."""
 
     form: TextForm
     header_line: int = 0
-    """Line number of the header; 0 = the file has none."""
+    """Line number of the header in every file; 0 = there is none."""
 
     def chunks(self, target_bytes: int = 16 << 20) -> list[DelimitedChunk]:
-        """Cut the file at line ends near every ``target_bytes``; a gzipped file is one chunk."""
-        pieces = (piece for file in self.files for piece in _pieces(file, target_bytes))
+        """Cut the files at line ends near every ``target_bytes``; a packed file is one chunk."""
+        pieces = (
+            piece for file in self.files for piece in _pieces(file, target_bytes, self.header_line)
+        )
         return [
             DelimitedChunk(i, piece.file, piece, self.form, self.header_line)
             for i, piece in enumerate(pieces)
         ]
 
 
-def _pieces(file: SourceFile, target: int) -> Iterator[Piece]:
-    path = Path(file.path)
-    if is_gzip(path):
+def _pieces(file: SourceFile, target: int, header_line: int) -> Iterator[Piece]:
+    if is_packed(file):
         yield Piece(file)
         return
-    line = 1
-    for offset, block in line_blocks(path, target):
-        yield Piece(file, offset, len(block), line)
-        line += count_lines(block)
+    begin = 0
+    for stop in line_cuts(file, target, _header_size(file, header_line)):
+        yield Piece(file, begin, stop - begin, int(begin == 0))
+        begin = stop
+    if begin < file.size:
+        yield Piece(file, begin, file.size - begin, int(begin == 0))
+
+
+def _header_size(file: SourceFile, header_line: int) -> int:
+    """Return where the line behind the header begins: every chunk has rows only, but the first."""
+    if header_line == 0:
+        return 0
+    head = np.frombuffer(read_prefix(file, HEAD), np.uint8)
+    size = 0
+    for _ in range(header_line):
+        _, size = line_at(head, size)
+    return size
+
+
+def _parse_numbers(
+    piece: Piece, form: TextForm, on_error: OnError, header_line: int
+) -> Iterator[Parsed]:
+    """Parse a piece with integer ids."""
+    timed = form.columns[kernel.TIME] >= 0
+    room = PART_ROWS if piece.length is None else piece.length // form.shortest + 2
+    rows = RowBuffer(room, timed=timed)
+    packed, limits = form.packed()
+    tenths = form.tenths()
+    state = np.array([0, 1, 0], np.int64)
+    refusals = _Refusals(piece, form, on_error)
+    to_skip = header_line if piece.at_start else 0
+    for data, start, stop, *_ in read_runs([piece]):
+        end = int(stop[0])
+        state[kernel.POS] = start[0]
+        to_skip = _skip(data[:end], state, to_skip)
+        while True:
+            code = fast.parse_delimited_runs(
+                data,
+                end,
+                packed,
+                limits,
+                tenths,
+                SWAR,
+                rows.largest,
+                state,
+                rows.user,
+                rows.item,
+                rows.star,
+                rows.rating,
+                rows.time,
+                rows.scratch,
+                rows.stars,
+            )
+            if code == DONE:
+                break
+            if code == fast.WIDE:
+                rows.widen(int(state[kernel.ROWS]))
+            elif code == fast.FLOAT:
+                rows.to_floats(int(state[kernel.ROWS]))
+            elif code == fast.FULL:
+                yield Parsed(rows.take(int(state[kernel.ROWS])), refusals.take())
+                state[kernel.ROWS] = 0
+            else:
+                refusals.at_state(data[:end], state, code)
+    yield Parsed(rows.take(int(state[kernel.ROWS])), refusals.take())
+
+
+def _parse_texts(
+    piece: Piece, form: TextForm, on_error: OnError, header_line: int
+) -> Iterator[Parsed]:
+    """Parse a piece where the ids of a side are text, a block a part."""
+    refusals = _Refusals(piece, form, on_error)
+    state = np.array([0, 1, 0], np.int64)
+    to_skip = header_line if piece.at_start else 0
+    for data, start, stop, *_ in read_runs([piece]):
+        text = data[: int(stop[0])]
+        state[kernel.POS] = start[0]
+        to_skip = _skip(text, state, to_skip)
+        state[kernel.ROWS] = 0
+        parsed = _parse_lines(text, state, form, refusals, on_error)
+        rows = parsed.ratings
+        assert rows.rating is not None
+        yield replace(
+            parsed,
+            ratings=replace(
+                rows,
+                user_id=_narrow(rows.user_id),
+                item_id=_narrow(rows.item_id),
+                rating=narrow_stars(rows.rating),
+                time=None if rows.time is None else narrow_ints(rows.time, nulls=True),
+                line=None,
+            ),
+        )
+
+
+def _narrow(ids: IdColumn) -> IdColumn:
+    return narrow_ints(ids) if isinstance(ids, np.ndarray) else ids
+
+
+def _skip(data: NDArray[np.uint8], state: NDArray[np.int64], lines: int) -> int:
+    """Move behind ``lines`` lines; return how many of them are still to come."""
+    while lines and state[kernel.POS] < data.size:
+        _, state[kernel.POS] = line_at(data, int(state[kernel.POS]))
+        state[kernel.LINE] += 1
+        lines -= 1
+    return lines
+
+
+class _Refusals:
+    """The bad lines of one piece."""
+
+    def __init__(self, piece: Piece, form: TextForm, on_error: OnError) -> None:
+        self._piece = piece
+        self._form = form
+        self._on_error = on_error
+        self._before: int | None = None  # lines of the file before the piece
+        self._rejects: list[Reject] = []
+
+    def take(self) -> tuple[Reject, ...]:
+        """Return those since the last call, in order."""
+        found = sorted(self._rejects, key=lambda reject: reject.line)
+        self._rejects = []
+        return tuple(found)
+
+    def at_state(self, data: NDArray[np.uint8], state: NDArray[np.int64], code: int) -> None:
+        """Word the line at which a kernel stopped, and move behind it."""
+        pos, line = int(state[kernel.POS]), int(state[kernel.LINE])
+        state[kernel.POS] = self.add(data, pos, line, *self._form.explain(code))
+        state[kernel.LINE] += 1
+
+    def add(self, data: NDArray[np.uint8], pos: int, line: int, reason: str, expected: str) -> int:
+        """Word the bad line at ``pos``, number ``line`` of the piece; return where the next begins.
+
+        Raises:
+            DataFormatError: if bad lines are not to be set aside.
+        """
+        if self._before is None:
+            self._before = count_before(self._piece)
+        name, number = self._piece.file.name, self._before + line
+        text, after = line_at(data, pos)
+        if self._on_error == "fail":
+            raise DataFormatError(
+                f"{name}:{number}: {reason}: found {shown(text)}; expected {expected}, or set bad "
+                "rows aside with on_error='reject'"
+            )
+        self._rejects.append(Reject(name, number, text, reason))
+        return after
 
 
 def parse_piece(piece: Piece, form: TextForm, on_error: OnError, *, header_line: int = 0) -> Parsed:
@@ -177,11 +248,20 @@ def parse_piece(piece: Piece, form: TextForm, on_error: OnError, *, header_line:
     Raises:
         DataFormatError: see :meth:`Chunk.read`.
     """
-    data, name = piece.load(), piece.file.name
-    skipped, line_number = 0, piece.first_line
-    while line_number <= header_line and skipped < data.size:
-        _, skipped = line_at(data, skipped)
-        line_number += 1
+    data = piece.load()
+    state = np.array([0, 1, 0], np.int64)
+    _skip(data, state, header_line if piece.at_start else 0)
+    return _parse_lines(data, state, form, _Refusals(piece, form, on_error), on_error)
+
+
+def _parse_lines(
+    data: NDArray[np.uint8],
+    state: NDArray[np.int64],
+    form: TextForm,
+    refusals: _Refusals,
+    on_error: OnError,
+) -> Parsed:
+    """Parse whole lines from ``state`` on, line by line; also says which line each row is."""
     n_lines = count_lines(data) + 1
     user_kind, item_kind, _ = form.kinds
     start = [np.empty(n_lines, np.int64) for _ in range(2)]
@@ -192,24 +272,7 @@ def parse_piece(piece: Piece, form: TextForm, on_error: OnError, *, header_line:
     rating = np.empty(n_lines, np.float32)
     time = np.empty(n_lines if form.columns[kernel.TIME] >= 0 else 0, np.int64)
     line = np.empty(n_lines, np.int64)
-    state = np.array([skipped, line_number, 0], np.int64)
     packed, limits = form.packed()
-    rejects: list[Reject] = []
-
-    def refuse(pos: int, number: int, reason: str, expected: str) -> int:
-        text, after = line_at(data, pos)
-        if on_error == "fail":
-            raise DataFormatError(
-                f"{name}:{number}: {reason}: found {shown(text)}; expected {expected}, or set bad "
-                "rows aside with on_error='reject'"
-            )
-        rejects.append(Reject(name, number, text, reason))
-        return after
-
-    def refuse_at_state() -> int:
-        pos, number = int(state[kernel.POS]), int(state[kernel.LINE])
-        return refuse(pos, number, *form.explain(code))
-
     while True:
         code = kernel.parse_delimited(
             data, packed, limits, state, start[0], stop[0], start[1], stop[1], rating, time, line
@@ -218,8 +281,7 @@ def parse_piece(piece: Piece, form: TextForm, on_error: OnError, *, header_line:
             break
         if on_error == "fail":
             break  # a row above may still have an id that is not UTF-8
-        state[kernel.POS] = refuse_at_state()
-        state[kernel.LINE] += 1
+        refusals.at_state(data, state, code)
     n = int(state[kernel.ROWS])
     ids: list[IdColumn] = []
     good: NDArray[np.bool_] = np.ones(n, np.bool_)
@@ -233,9 +295,11 @@ def parse_piece(piece: Piece, form: TextForm, on_error: OnError, *, header_line:
         good &= valid
     for i in np.flatnonzero(~good):
         pos = _line_start(data, int(begin[i]))
-        refuse(pos, int(line[i]), "id that is not UTF-8", "UTF-8 text; save the file as UTF-8")
+        refusals.add(
+            data, pos, int(line[i]), "id that is not UTF-8", "UTF-8 text; save the file as UTF-8"
+        )
     if code != DONE:
-        refuse_at_state()
+        refusals.at_state(data, state, code)
     ratings = RawRatings(
         user_id=ids[0],
         item_id=ids[1],
@@ -243,10 +307,7 @@ def parse_piece(piece: Piece, form: TextForm, on_error: OnError, *, header_line:
         time=time[:n] if time.size else None,
         line=line[:n],
     )
-    if not good.all():
-        ratings = keep(ratings, good)
-        rejects.sort(key=lambda reject: reject.line)
-    return Parsed(ratings, tuple(rejects))
+    return Parsed(ratings if good.all() else keep(ratings, good), refusals.take())
 
 
 def keep(ratings: RawRatings, good: NDArray[np.bool_]) -> RawRatings:
@@ -260,7 +321,7 @@ def keep(ratings: RawRatings, good: NDArray[np.bool_]) -> RawRatings:
         item_id=ids(ratings.item_id),
         rating=None if ratings.rating is None else ratings.rating[good],
         time=None if ratings.time is None else ratings.time[good],
-        line=ratings.line[good],
+        line=None if ratings.line is None else ratings.line[good],
     )
 
 

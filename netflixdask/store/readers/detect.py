@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from netflixdask.errors import DataFormatError, InputError
-from netflixdask.store.readers.movielens import LATEST_HEADER, SPLITS, ratings_dat
-from netflixdask.store.readers.netflix import (
-    FOLDER_NAME,
-    TAR_NAME,
-    combined_files,
-    movie_files,
-)
+from netflixdask.store.readers.base import SourceFile
+from netflixdask.store.readers.files import open_stored
+from netflixdask.store.readers.movielens import LATEST_HEADER, RATINGS_DAT, SPLITS, has_tags
+from netflixdask.store.readers.netflix import COMBINED_FILE, FOLDER_NAME, MOVIE_FILE, TAR_NAME
+from netflixdask.store.readers.places import Place, list_folder, natural_key, source_file
 from netflixdask.store.readers.table import DELIMITERS, head_lines, split
-from netflixdask.store.readers.textio import BLANKS, open_file, shown, source_file
+from netflixdask.store.readers.textio import BLANKS, shown
 
 FORMATS = {
     "netflix": "folder of mv_*.txt, or with training_set/ in it",
-    "netflix-tar": "training_set.tar",
+    "netflix-tar": "training_set.tar or nf_prize_dataset.tar, gzipped or not, or the folder of one",
     "combined": "Kaggle's combined_data_*.txt: one file, or a folder with several",
     "ml-100k": "MovieLens 100K: u.data (or u1.base ... with split=)",
     "ml-1m": "MovieLens 1M: movies.dat and one ratings*.dat",
-    "ml-latest": "MovieLens latest: ratings.csv and movies.csv",
+    "ml-10m": "MovieLens 10M: movies.dat, ratings.dat with half stars, tags.dat",
+    "ml-latest": "MovieLens 20M, 25M, 32M and latest: ratings.csv and movies.csv",
     "csv": "text with a header; comma, tab, semicolon or | between columns",
     "tsv": "text with a header; tabs between columns",
-    "parquet": "a Parquet file",
+    "parquet": "Parquet",
 }
-"""Every layout of a path, with what it looks like."""
+"""Every layout of a path, with what it looks like. Each is read from a folder, a file, a zip or
+tar, or a URL; tables also from a folder of files with the same columns, or by a pattern."""
+
+TABLE_FILES = {
+    "csv": re.compile(r"[^._].*\.csv(\.gz)?", re.IGNORECASE),
+    "tsv": re.compile(r"[^._].*\.tsv(\.gz)?", re.IGNORECASE),
+    "parquet": re.compile(r"[^._].*\.(parquet|parq|pq)", re.IGNORECASE),
+}
+"""Names of the files of a table in a folder; others there (``_SUCCESS``, a README) are no part."""
 
 _HEADER = re.compile(r"[0-9]+:\s*")
 _TABS = re.compile(r"[0-9]+\t[0-9]+\t[0-9.]+\t-?[0-9]+\s*")
 _COLONS = re.compile(r"[0-9]+::[0-9]+::[0-9.]+::-?[0-9]+\s*")
 
 
-def detect(path: Path, *, named: bool = False, split: str | None = None) -> str:
-    """Return the layout of a path that exists.
+def detect(path: Place, *, named: bool = False, split: str | None = None) -> str:
+    """Return the layout of a file or folder that exists and is no archive.
 
     Args:
         path: a file or folder.
@@ -47,27 +54,43 @@ def detect(path: Path, *, named: bool = False, split: str | None = None) -> str:
     """
     if path.is_dir():
         return _detect_folder(path, split)
-    source_file(path)
-    return _detect_file(path, named)
+    return _detect_file(path, source_file(path), named)
 
 
-def _detect_folder(path: Path, split: str | None) -> str:
+def table_files(folder: Place, layout: str) -> list[Place]:
+    """List the files of a table in a folder, with those of Parquet in its ``key=value`` folders."""
+    found: list[Place] = []
+    for place in list_folder(folder):
+        if layout == "parquet" and "=" in place.name and place.is_dir():
+            found += table_files(place, layout)
+        elif TABLE_FILES[layout].fullmatch(place.name) and place.is_file():
+            found.append(place)
+    return sorted(found, key=lambda place: natural_key(str(place)))
+
+
+def _detect_folder(path: Place, split: str | None) -> str:
     if split is not None:
         return "ml-100k"
 
-    def has(*names: str) -> bool:
-        return any((path / (name + end)).is_file() for name in names for end in ("", ".gz"))
-
+    there = {place.name for place in list_folder(path)}
     inner = path / FOLDER_NAME
+    inside = {place.name for place in list_folder(inner)} if inner.is_dir() else set()
+
+    def has(*names: str) -> bool:
+        return any(name + end in there for name in names for end in ("", ".gz"))
+
+    def like(pattern: re.Pattern[str], names: set[str] = there) -> bool:
+        return any(pattern.fullmatch(name) for name in names)
+
     found = {
-        "netflix": bool(movie_files(path) or (inner.is_dir() and movie_files(inner))),
+        "netflix": like(MOVIE_FILE) or like(MOVIE_FILE, inside),
         "netflix-tar": has(TAR_NAME),
-        "combined": bool(combined_files(path)),
+        "combined": like(COMBINED_FILE),
         "ml-100k": has("u.data"),
-        "ml-1m": has("movies.dat") and bool(ratings_dat(path)),
+        "ml-10m" if has("tags.dat") else "ml-1m": has("movies.dat") and like(RATINGS_DAT),
         "ml-latest": has("ratings.csv"),
     }
-    layouts = [layout for layout, there in found.items() if there]
+    layouts = [layout for layout, is_there in found.items() if is_there]
     if len(layouts) == 1:
         return layouts[0]
     if layouts:
@@ -77,27 +100,36 @@ def _detect_folder(path: Path, split: str | None) -> str:
         )
     if has(*(f"{name}.base" for name in SPLITS)):
         raise InputError(f"{path}: found no u.data but parts of splits; choose with split='u1'")
+    tables = {layout: files for layout in TABLE_FILES if (files := table_files(path, layout))}
+    if len(tables) > 1:
+        raise InputError(
+            f"{path}: found tables of more than one kind ({_examples(tables.values())}), expected "
+            f"one; name the file or a pattern, or choose with format={next(iter(tables))!r}"
+        )
+    if tables:
+        return next(iter(tables))
     raise InputError(
         f"{path}: the folder holds no ratings; expected one of: "
-        + "; ".join(f"{name} ({looks})" for name, looks in FORMATS.items() if name in found)
-        + "; for a table name the file itself"
+        + "; ".join(f"{name} ({looks})" for name, looks in FORMATS.items())
     )
 
 
-def _detect_file(path: Path, named: bool) -> str:
-    with open_file(path) as stream:
-        start = stream.read(512)
-    if start[:4] == b"PAR1":
-        return "parquet"
-    if start[257:262] == b"ustar" or path.name.endswith((".tar", ".tar.gz", ".tgz")):
-        return "netflix-tar"
+def _examples(tables: Iterable[Sequence[Place]]) -> str:
+    return ", ".join(files[0].name for files in tables)
+
+
+def _detect_file(path: Place, file: SourceFile, named: bool) -> str:
+    with open_stored(file) as stream:
+        if stream.read(4) == b"PAR1":
+            return "parquet"
     suffixes = [part for part in path.name.lower().split(".")[1:] if part != "gz"]
     suffix = suffixes[-1] if suffixes else ""
     if suffix in ("parquet", "pq"):
         return "parquet"
-    first = next((line for _, line in head_lines(path) if line.strip(BLANKS)), "")
+    first = next((line for _, line in head_lines(file) if line.strip(BLANKS)), "")
     if not named:
-        for layout, pattern in (("combined", _HEADER), ("ml-100k", _TABS), ("ml-1m", _COLONS)):
+        colons = "ml-10m" if has_tags(path.parent) else "ml-1m"
+        for layout, pattern in (("combined", _HEADER), ("ml-100k", _TABS), (colons, _COLONS)):
             if pattern.fullmatch(first):
                 return layout
         headers = ([name.strip() for name in split(first, mark)] for mark in DELIMITERS)

@@ -1,16 +1,14 @@
-"""Parquet files, pandas frames and Dask frames as sources of ratings."""
+"""Pandas frames and Dask frames as sources of ratings."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from netflixdask.errors import DataFormatError, InputError
 from netflixdask.kernels import parse_values as values
@@ -33,28 +31,10 @@ from netflixdask.store.readers.columns import (
     time_kind_of,
 )
 from netflixdask.store.readers.table import Columns, Ids, missing_column, time_form
-from netflixdask.store.readers.textio import shown, source_file
+from netflixdask.store.readers.textio import shown
 
 ROW_BYTES = 20
 """Bytes of text that a row stands for when ``target_bytes`` is turned into rows."""
-
-
-@dataclass(frozen=True)
-class ParquetChunk(Chunk):
-    """Rows of some row groups of a Parquet file."""
-
-    form: TableForm
-    row_groups: tuple[int, ...]
-    first_row: int
-
-    def read(self, on_error: OnError = "fail") -> Parsed:
-        """Read the row groups; see :meth:`Chunk.read`."""
-        try:
-            with pq.ParquetFile(self.file.path) as parquet:
-                table = parquet.read_row_groups(list(self.row_groups), columns=self.form.names)
-        except (pa.ArrowException, OSError) as error:
-            raise _bad_parquet(self.file.path, error) from None
-        return parse_table(table, self.form, self.file.name, on_error, first_row=self.first_row)
 
 
 @dataclass(frozen=True)
@@ -119,30 +99,6 @@ class DaskChunk(Chunk):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetSource(Source):
-    """One Parquet file; a chunk is one or more of its row groups."""
-
-    form: TableForm
-
-    def chunks(self, target_bytes: int = 16 << 20) -> list[ParquetChunk]:
-        """Join row groups to chunks of about ``target_bytes`` of the same ratings as text."""
-        file = self.files[0]
-        found: list[ParquetChunk] = []
-        with pq.ParquetFile(file.path) as parquet:
-            sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-        group: list[int] = []
-        rows, first = 0, 1
-        for i, size in enumerate(sizes):
-            group.append(i)
-            rows += size
-            if rows * ROW_BYTES >= target_bytes or i + 1 == len(sizes):
-                found.append(ParquetChunk(len(found), file, self.form, tuple(group), first))
-                first += rows
-                group, rows = [], 0
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
 class FrameSource(Source):
     """A pandas frame."""
 
@@ -175,50 +131,18 @@ class DaskSource(Source):
         return found
 
 
-def open_parquet(path: Path, columns: Columns, *, ids: Ids = "auto") -> ParquetSource:
-    """Open a Parquet file.
-
-    Raises:
-        DataFormatError: if it is damaged, has no row, lacks a column or has one of a wrong type.
-    """
-    file = source_file(path)
-    try:
-        with pq.ParquetFile(path) as parquet:
-            schema = parquet.schema_arrow
-            _check_columns(str(path), columns, schema.names)
-            if parquet.metadata.num_rows == 0:
-                raise _no_rows(str(path))
-            texts: Iterable[str | None] = ()
-            if columns.time is not None and is_text(schema.field(columns.time).type):
-                texts = (
-                    text
-                    for batch in parquet.iter_batches(columns=[columns.time])
-                    for text in batch.column(0).to_pylist()
-                )
-            form = _form(schema, columns, ids, str(path), texts)
-    except (pa.ArrowException, OSError) as error:
-        raise _bad_parquet(str(path), error) from None
-    return ParquetSource(
-        layout="parquet",
-        files=(file,),
-        id_kinds=form.id_kinds,
-        time_kind=form.time_kind,
-        form=form,
-    )
-
-
 def open_frame(frame: pd.DataFrame, columns: Columns, *, ids: Ids = "auto") -> FrameSource:
     """Open a pandas frame; its index plays no part."""
     where = "pandas frame"
-    _check_columns(where, columns, list(frame.columns))
+    check_columns(where, columns, list(frame.columns))
     if frame.empty:
-        raise _no_rows(where)
+        raise no_rows(where)
     names = [name for name in columns.names() if name is not None]
     table = _arrow(frame, names, where)
     texts: Iterable[str | None] = ()
     if columns.time is not None and is_text(table.schema.field(columns.time).type):
         texts = (value.as_py() for value in table[columns.time])
-    form = _form(table.schema, columns, ids, where, texts)
+    form = table_form(table.schema, columns, ids, where, texts)
     return FrameSource(
         layout="pandas",
         files=(SourceFile(where),),
@@ -236,7 +160,7 @@ def open_dask(frame: Any, columns: Columns, *, ids: Ids = "auto") -> DaskSource:
     first rows are computed.
     """
     where = "dask frame"
-    _check_columns(where, columns, list(frame.columns))
+    check_columns(where, columns, list(frame.columns))
     names = [name for name in columns.names() if name is not None]
     head = frame[names]._meta
     open_kinds = [head[name].dtype == object for name in names]
@@ -247,12 +171,12 @@ def open_dask(frame: Any, columns: Columns, *, ids: Ids = "auto") -> DaskSource:
             if head.empty or head.isna().all().any():
                 head = frame[names].head(1_000, npartitions=-1)
         if head.empty:
-            raise _no_rows(where)
+            raise no_rows(where)
     table = _arrow(head, names, where)
     texts: Iterable[str | None] = ()
     if columns.time is not None and is_text(table.schema.field(columns.time).type):
         texts = table[columns.time].to_pylist()
-    form = _form(table.schema, columns, ids, where, texts)
+    form = table_form(table.schema, columns, ids, where, texts)
     return DaskSource(
         layout="dask",
         files=(SourceFile(where),),
@@ -263,7 +187,8 @@ def open_dask(frame: Any, columns: Columns, *, ids: Ids = "auto") -> DaskSource:
     )
 
 
-def _check_columns(where: str, columns: Columns, there: list[Any]) -> None:
+def check_columns(where: str, columns: Columns, there: list[Any]) -> None:
+    """Refuse a table that lacks a wanted column, or has it twice."""
     wanted = [name for name in columns.names() if name is not None]
     if missing := [name for name in wanted if name not in there]:
         raise missing_column(where, missing, [str(name) for name in there])
@@ -274,7 +199,7 @@ def _check_columns(where: str, columns: Columns, there: list[Any]) -> None:
         )
 
 
-def _form(
+def table_form(
     schema: pa.Schema, columns: Columns, ids: Ids, where: str, times: Iterable[str | None]
 ) -> TableForm:
     """Fix the kinds from the column types; ``times`` are the time column's texts, if it is text."""
@@ -322,12 +247,6 @@ def _arrow(frame: pd.DataFrame, names: list[str], where: str) -> pa.Table:
     return pa.table(dict(zip(names, arrays, strict=True)))
 
 
-def _no_rows(where: str) -> InputError:
+def no_rows(where: str) -> InputError:
+    """Word the refusal of a table without a row."""
     return DataFormatError(f"{where}: found no row; expected one rating a row")
-
-
-def _bad_parquet(path: str, error: Exception) -> DataFormatError:
-    reason = (str(error).splitlines() or [""])[0][:200]
-    return DataFormatError(
-        f"{path}: cannot be read as Parquet ({reason}); expected a whole file; get it again"
-    )

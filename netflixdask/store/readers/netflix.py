@@ -1,20 +1,23 @@
 """The Netflix Prize files in every layout they were published in.
 
-Training ratings: a folder of ``mv_*.txt``, the archive ``training_set.tar`` (read in place), or
-Kaggle's ``combined_data_*.txt``. ``movie_titles.txt`` (or ``.csv``), ``probe.txt`` and
-``qualifying.txt`` are found beside them. Formats: the README of the Netflix Prize data set.
+Training ratings: a folder of ``mv_*.txt``; ``training_set.tar``, alone or inside the archive
+``nf_prize_dataset.tar.gz``; Kaggle's ``combined_data_*.txt``. ``movie_titles.txt`` (or ``.csv``),
+``probe.txt``, ``qualifying.txt`` and the judges' ratings are found beside them. Formats: the
+README of the Netflix Prize data set.
 """
 
 from __future__ import annotations
 
 import re
-import tarfile
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from netflixdask.errors import DataFormatError, InputError
+from netflixdask.store.readers.archives import holder, open_archive
 from netflixdask.store.readers.base import Holdout, OnError, Source, SourceFile
 from netflixdask.store.readers.blocks import (
     PROBE,
@@ -24,23 +27,26 @@ from netflixdask.store.readers.blocks import (
     cut_blocks,
     parse_cut,
 )
-from netflixdask.store.readers.textio import (
-    Piece,
-    empty_file,
-    is_gzip,
+from netflixdask.store.readers.files import which_packed
+from netflixdask.store.readers.judging import judged
+from netflixdask.store.readers.places import (
+    Place,
+    first_file,
+    list_folder,
     natural_key,
-    open_file,
     source_file,
-    unreadable,
 )
+from netflixdask.store.readers.scratch import Scratch
+from netflixdask.store.readers.textio import Piece
 from netflixdask.store.readers.titles import netflix_titles
 
-MOVIE_FILE = re.compile(r"mv_[0-9]+\.txt(\.gz)?")
+MOVIE_FILE = re.compile(r"mv_([0-9]+)\.txt(?:\.gz)?")
 COMBINED_FILE = re.compile(r"combined_data_.*\.txt(\.gz)?")
 TAR_NAME = "training_set.tar"
 FOLDER_NAME = "training_set"
 STARS = (1.0, 5.0)
-TAR_BLOCK = 512
+JUDGING_NAMES = ("judging.txt", "qual_ratings.csv")
+JUDGING_FOLDERS = ("grand_prize", "qual_ratings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +55,10 @@ class NetflixSource(Source):
 
     pieces: tuple[Piece, ...] = ()
     """One for each small file or member; empty when ``files`` are big and cut by bytes."""
-    titles_path: Path | None = None
-    probe_path: Path | None = None
-    qualifying_path: Path | None = None
+    titles_file: SourceFile | None = None
+    probe_file: SourceFile | None = None
+    qualifying_file: SourceFile | None = None
+    judging_file: SourceFile | None = None
     scrub_probe: bool = True
 
     def chunks(self, target_bytes: int = 16 << 20) -> list[BlockChunk]:
@@ -71,19 +78,33 @@ class NetflixSource(Source):
 
     def titles(self) -> pa.Table | None:
         """Return the titles of ``movie_titles``, if that file is there."""
-        return None if self.titles_path is None else netflix_titles(self.titles_path)
+        return None if self.titles_file is None else netflix_titles(self.titles_file)
 
     def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:
-        """Read ``probe.txt`` and ``qualifying.txt``, those that are there."""
+        """Read ``probe.txt`` and ``qualifying.txt``, those that are there.
+
+        With a judging file ``qualifying`` has ratings; one that tells the quiz from the test
+        adds the holdouts ``quiz`` and ``test``.
+
+        Raises:
+            DataFormatError: at a bad line (``on_error="fail"``), and if the judging file does not
+                fit ``qualifying.txt``, whatever ``on_error`` says.
+        """
         found: list[Holdout] = []
-        if self.probe_path is not None:
-            file = source_file(self.probe_path)
-            rows = parse_cut(_whole(file), PROBE, on_error)
-            found.append(Holdout("probe", file, rows.ratings, self.scrub_probe, rows.rejects))
-        if self.qualifying_path is not None:
-            file = source_file(self.qualifying_path)
-            rows = parse_cut(_whole(file), QUALIFYING, on_error)
-            found.append(Holdout("qualifying", file, rows.ratings, False, rows.rejects))
+        if self.probe_file is not None:
+            rows = parse_cut(_whole(self.probe_file), PROBE, on_error)
+            found.append(
+                Holdout("probe", self.probe_file, rows.ratings, self.scrub_probe, rows.rejects)
+            )
+        if self.qualifying_file is not None:
+            rows = parse_cut(_whole(self.qualifying_file), QUALIFYING, on_error)
+            qualifying = Holdout(
+                "qualifying", self.qualifying_file, rows.ratings, False, rows.rejects
+            )
+            if self.judging_file is None:
+                found.append(qualifying)
+            else:
+                found += judged(qualifying, self.judging_file)
         return found
 
 
@@ -91,153 +112,178 @@ def _whole(file: SourceFile) -> Cut:
     return Cut(Piece(file))
 
 
-def _beside(*folders: Path, scrub_probe: bool) -> dict[str, object]:
-    """Find titles, probe and qualifying in the first folder that has them."""
+def _beside(
+    folders: Sequence[Place], *, scrub_probe: bool, judging: SourceFile | None
+) -> dict[str, Any]:
+    """Find titles, probe, qualifying and judging in the first folder that has them.
 
-    def first(*names: str) -> Path | None:
-        paths = (
-            folder / (name + end) for folder in folders for name in names for end in ("", ".gz")
+    Raises:
+        InputError: if two files could judge, or there is nothing to be judged.
+    """
+    qualifying = first_file(folders, "qualifying.txt")
+    if judging is None:
+        judging = _judging_beside(folders)
+    if judging is not None and qualifying is None:
+        raise InputError(
+            f"{judging.name}: found ratings of the qualifying set but no qualifying.txt beside the "
+            f"training ratings ({', '.join(map(str, folders))}); put it there, or move the "
+            "judging file away"
         )
-        return next((path for path in paths if path.is_file()), None)
-
     return {
-        "titles_path": first("movie_titles.txt", "movie_titles.csv"),
-        "probe_path": first("probe.txt"),
-        "qualifying_path": first("qualifying.txt"),
+        "titles_file": first_file(folders, "movie_titles.txt", "movie_titles.csv"),
+        "probe_file": first_file(folders, "probe.txt"),
+        "qualifying_file": qualifying,
+        "judging_file": judging,
         "scrub_probe": scrub_probe,
     }
 
 
-def movie_files(folder: Path) -> list[Path]:
+def _judging_beside(folders: Sequence[Place]) -> SourceFile | None:
+    for folder in folders:
+        places = [folder, *(folder / name for name in JUDGING_FOLDERS)]
+        files = [first_file([place], name) for place in places for name in JUDGING_NAMES]
+        found = [file for file in files if file is not None]
+        if len(found) > 1:
+            names = " and ".join(file.name for file in found[:2])
+            raise InputError(
+                f"{folder}: found {names}, expected one file of ratings of the qualifying set; "
+                "choose with judging="
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def find_judging(place: Place, scratch: Scratch | None = None) -> SourceFile:
+    """Return the judging file that is meant by itself, by its folder or by its archive.
+
+    Raises:
+        InputError: if there is none, or more than one.
+    """
+    folder = place
+    if place.is_file():
+        file = source_file(place)
+        tree = open_archive(file, scratch)
+        if tree is None:
+            return file
+        folder = holder(tree)
+    found = _judging_beside([folder])
+    if found is None:
+        raise InputError(
+            f"{place}: found none of {', '.join(JUDGING_NAMES)}; expected the ratings of the "
+            "qualifying set"
+        )
+    return found
+
+
+def movie_files(folder: Place) -> list[Place]:
     """List the ``mv_*.txt`` files of a folder by movie number."""
-    try:
-        found = [path for path in folder.iterdir() if MOVIE_FILE.fullmatch(path.name)]
-    except OSError as error:
-        raise unreadable(folder, error) from None
-    return sorted(found, key=lambda path: natural_key(path.name))
+    found = [(match, p) for p in list_folder(folder) if (match := MOVIE_FILE.fullmatch(p.name))]
+    return [place for _, place in sorted(found, key=lambda pair: (int(pair[0][1]), pair[0][0]))]
 
 
-def combined_files(folder: Path) -> list[Path]:
+def combined_files(folder: Place) -> list[Place]:
     """List the ``combined_data_*.txt`` files of a folder by number."""
-    found = [path for path in folder.iterdir() if COMBINED_FILE.fullmatch(path.name)]
-    return sorted(found, key=lambda path: natural_key(path.name))
+    found = [place for place in list_folder(folder) if COMBINED_FILE.fullmatch(place.name)]
+    return sorted(found, key=lambda place: natural_key(place.name))
 
 
-def open_folder(path: Path, *, scrub_probe: bool = True) -> NetflixSource:
-    """Open a folder of ``mv_*.txt`` files, or one that holds them in ``training_set/``."""
+def open_folder(
+    path: Place,
+    *,
+    scrub_probe: bool = True,
+    judging: SourceFile | None = None,
+    outer: Sequence[Place] = (),
+) -> NetflixSource:
+    """Open a folder of ``mv_*.txt`` files, or one that holds them in ``training_set/``.
+
+    Args:
+        path: the folder, on a disk or in an archive.
+        scrub_probe: see :func:`netflixdask.store.readers.open_source`.
+        judging: the ratings of the qualifying set; None = looked for beside it.
+        outer: more folders to look for the other files in.
+    """
     inside = movie_files(path)
     folder = path if inside or not (path / FOLDER_NAME).is_dir() else path / FOLDER_NAME
-    paths = inside or movie_files(folder)
-    if not paths:
+    places = inside or movie_files(folder)
+    if not places:
         raise InputError(
-            f"{path}: found no mv_*.txt file; expected a folder of them, or one that holds "
-            f"{FOLDER_NAME}/; give the folder that training_set.tar unpacks to"
+            f"{path}: found no mv_*.txt; expected a folder or archive of them, or one that holds "
+            f"{FOLDER_NAME}/; give what the Netflix Prize published"
         )
-    files = tuple(source_file(file) for file in paths)
-    pieces = tuple(Piece(f, 0, None if is_gzip(Path(f.path)) else f.size) for f in files)
+    above = folder.absolute().parent if isinstance(folder, Path) else folder.parent
+    return open_movies(
+        places, scrub_probe=scrub_probe, judging=judging, folders=[folder, above, *outer]
+    )
+
+
+def open_movies(
+    places: Sequence[Place],
+    *,
+    scrub_probe: bool,
+    judging: SourceFile | None,
+    folders: Sequence[Place],
+) -> NetflixSource:
+    """Open ``mv_*.txt`` files, the others in ``folders``."""
+    files = tuple(source_file(place) for place in places)
+    packed = which_packed(files)
+    pieces = tuple(
+        Piece(file, 0, None if one else file.size) for file, one in zip(files, packed, strict=True)
+    )
     return NetflixSource(
         layout="netflix",
         files=files,
         time_kind="date",
         rating_range=STARS,
         pieces=pieces,
-        **_beside(folder, folder.absolute().parent, scrub_probe=scrub_probe),  # type: ignore[arg-type]
+        **_beside(folders, scrub_probe=scrub_probe, judging=judging),
     )
 
 
-def open_combined(path: Path, *, scrub_probe: bool = True) -> NetflixSource:
-    """Open one file in Kaggle's layout, or a folder with several ``combined_data_*.txt``."""
-    paths = combined_files(path) if path.is_dir() else [path]
-    if not paths:
+def open_combined(
+    path: Place | Sequence[Place],
+    *,
+    scrub_probe: bool = True,
+    judging: SourceFile | None = None,
+    outer: Sequence[Place] = (),
+) -> NetflixSource:
+    """Open files in Kaggle's layout, or a folder with ``combined_data_*.txt``."""
+    if isinstance(path, Sequence):
+        places = list(path)
+    else:
+        places = combined_files(path) if path.is_dir() else [path]
+    if not places:
         raise InputError(
             f"{path}: found no combined_data_*.txt file; expected Kaggle's netflix-prize-data"
         )
     return NetflixSource(
         layout="combined",
-        files=tuple(source_file(file) for file in paths),
+        files=tuple(source_file(place) for place in places),
         time_kind="date",
         rating_range=STARS,
-        **_beside(paths[0].parent, scrub_probe=scrub_probe),  # type: ignore[arg-type]
+        **_beside([places[0].parent, *outer], scrub_probe=scrub_probe, judging=judging),
     )
 
 
-def open_tar(path: Path, *, scrub_probe: bool = True) -> NetflixSource:
-    """Open ``training_set.tar``; its members are later read by their offsets, never unpacked.
+def open_tar(
+    path: Place,
+    *,
+    scrub_probe: bool = True,
+    judging: SourceFile | None = None,
+    outer: Sequence[Place] = (),
+    scratch: Scratch | None = None,
+) -> NetflixSource:
+    """Open a folder that holds ``training_set.tar``, or the inside of such an archive.
 
     Raises:
         DataFormatError: if the archive is truncated or damaged, or has a member that would leave
             its folder or is a link.
     """
-    path = path / TAR_NAME if path.is_dir() else path
-    pieces = tuple(sorted(_members(path), key=lambda piece: natural_key(_basename(piece))))
-    if not pieces:
-        raise DataFormatError(
-            f"{path}: found no member mv_*.txt; expected the training_set.tar of the Netflix Prize"
-        )
-    return NetflixSource(
-        layout="netflix-tar",
-        files=tuple(piece.file for piece in pieces),
-        time_kind="date",
-        rating_range=STARS,
-        pieces=pieces,
-        **_beside(path.parent, scrub_probe=scrub_probe),  # type: ignore[arg-type]
-    )
-
-
-def _basename(piece: Piece) -> str:
-    return PurePosixPath(piece.file.member or "").name
-
-
-def _members(path: Path) -> list[Piece]:
-    source_file(path)
-    if is_gzip(path):
-        raise DataFormatError(
-            f"{path}: found a gzipped archive, expected a plain tar, whose members can be read in "
-            "place; unpack it first with gunzip"
-        )
-    pieces: list[Piece] = []
-    end = 0
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                _check_member(path, member)
-                end = member.offset_data + -(-member.size // TAR_BLOCK) * TAR_BLOCK
-                if member.isreg() and MOVIE_FILE.fullmatch(PurePosixPath(member.name).name):
-                    if member.size == 0:
-                        raise empty_file(f"{path}[{member.name}]")
-                    file = SourceFile(str(path), member.name, member.size)
-                    pieces.append(Piece(file, member.offset_data, member.size))
-    except (tarfile.TarError, EOFError) as error:
-        raise _bad_tar(path, str(error)) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    # tarfile takes a damaged or missing header for the end; the end is a block of zeros.
-    with open_file(path) as stream:
-        stream.seek(end)
-        if stream.read(TAR_BLOCK) != bytes(TAR_BLOCK):
-            raise _bad_tar(path, f"no end mark at byte {end}")
-    return pieces
-
-
-def _bad_tar(path: Path, why: str) -> DataFormatError:
-    return DataFormatError(
-        f"{path}: the archive is truncated or damaged ({why}); expected a whole tar file; "
-        "get it again"
-    )
-
-
-def _check_member(path: Path, member: tarfile.TarInfo) -> None:
-    """Refuse members that no honest archive of ratings holds, before anything is read."""
-    parts = PurePosixPath(member.name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", member.name):
-        what = "a member outside its own folder"
-    elif member.issym() or member.islnk():
-        what = "a link"
-    elif not (member.isreg() or member.isdir()) or member.issparse():
-        what = "a member that is no ordinary file"
-    else:
-        return
-    raise DataFormatError(
-        f"{path}: found {what} in the archive: {member.name[:80]!r}; expected files "
-        "training_set/mv_*.txt; do not trust this archive, get the original"
-    )
+    packed = first_file([path], TAR_NAME)
+    if packed is not None:
+        tree = open_archive(packed, scratch)
+        if tree is None:
+            raise DataFormatError(f"{packed.name}: found no archive, expected a tar; get it again")
+        path, outer = holder(tree), [path, *outer]
+    source = open_folder(path, scrub_probe=scrub_probe, judging=judging, outer=outer)
+    return replace(source, layout="netflix-tar")

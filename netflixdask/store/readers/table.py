@@ -6,21 +6,15 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from netflixdask.errors import DataFormatError, InputError
 from netflixdask.kernels import parse_values as values
-from netflixdask.store.readers.base import IdKind, IdKinds, TimeKind
-from netflixdask.store.readers.delimited import DelimitedSource, TextForm
-from netflixdask.store.readers.textio import (
-    BLANKS,
-    decode,
-    empty_file,
-    read_head,
-    shown,
-    source_file,
-)
+from netflixdask.store.readers.base import IdKind, IdKinds, SourceFile, TimeKind
+from netflixdask.store.readers.delimited import DelimitedSource
+from netflixdask.store.readers.places import Place, empty_file, source_file
+from netflixdask.store.readers.textform import TextForm
+from netflixdask.store.readers.textio import BLANKS, decode, read_head, shown
 
 Ids = Literal["auto", "int", "string"]
 
@@ -63,7 +57,7 @@ class Columns:
 
 
 def open_table(
-    path: Path,
+    path: Place | SourceFile,
     columns: Columns,
     *,
     layout: str = "csv",
@@ -76,7 +70,7 @@ def open_table(
     says how times are written.
 
     Args:
-        path: the file, gzipped or not.
+        path: the file, packed or not.
         columns: names of the columns to read.
         layout: the name of the layout: ``csv`` or ``tsv``.
         ids: ``int`` or ``string`` to fix both kinds of ids.
@@ -86,26 +80,22 @@ def open_table(
         DataFormatError: if a column is not there, the file is empty or has no row.
     """
     file = source_file(path)
-    lines = list(head_lines(path))
+    lines = list(head_lines(file))
     header_line, header = next((pair for pair in lines if pair[1].strip(BLANKS)), (0, ""))
     if not header_line:
-        raise empty_file(str(path))
-    names, found = _header(path, header_line, header, columns, delimiter)
+        raise empty_file(file.name)
+    names, found = header_names(file, header_line, header, columns, delimiter)
     where = [names.index(name) if name is not None else -1 for name in columns.names()]
-    rows = [
-        (number, fields)
-        for number, line in lines[header_line:]
-        if line.strip(BLANKS) and len(fields := split(line, found)) == len(names)
-    ]
+    rows = _first_rows(lines[header_line:], found, len(names), where)
     if not rows:
         raise DataFormatError(
-            f"{path}:{header_line + 1}: found no row of {len(names)} columns below the header "
+            f"{file.name}:{header_line + 1}: found no row of {len(names)} columns below the header "
             f"{shown(header)}; expected one rating a line"
         )
     user, item = (_id_kind([fields[at] for _, fields in rows], ids) for at in where[:2])
     time = values.EPOCH
     if where[3] >= 0:
-        time = _time_form(path, names[where[3]], [(n, fields[where[3]]) for n, fields in rows])
+        time = _time_form(file, names[where[3]], [(n, fields[where[3]]) for n, fields in rows])
     return DelimitedSource(
         layout=layout,
         files=(file,),
@@ -127,7 +117,7 @@ def with_scale(source: DelimitedSource, low: float, high: float, steps: int) -> 
     return replace(source, form=form, rating_range=(low, high))
 
 
-def head_lines(path: Path) -> Iterator[tuple[int, str]]:
+def head_lines(path: Place | SourceFile) -> Iterator[tuple[int, str]]:
     """Yield the numbered whole lines at the start of a text, blank ones too."""
     head = read_head(path, HEAD)
     lines = head.split(b"\n")
@@ -166,13 +156,12 @@ def missing_column(where: str, missing: list[str], there: list[str]) -> DataForm
     listed = ", ".join(map(repr, missing))
     return DataFormatError(
         f"{where}: column {listed} is not there; the columns are {', '.join(there)[:400]!r}; name "
-        "them with user=, item=, rating= and time= (on the command line --user ...); "
-        "the first line must be a header"
+        "them with user=, item=, rating= and time=; the first line must be a header"
     )
 
 
-def _header(
-    path: Path, number: int, line: str, columns: Columns, delimiter: str | None
+def header_names(
+    file: SourceFile, number: int, line: str, columns: Columns, delimiter: str | None
 ) -> tuple[list[str], str]:
     """Split the header by the delimiter that finds all columns, else by that of most fields."""
     wanted = [name for name in columns.names() if name is not None]
@@ -182,13 +171,31 @@ def _header(
     ]
     names, mark = max(tried, key=lambda t: (set(wanted) <= set(t[0]), len(t[0])))
     if missing := [name for name in wanted if name not in names]:
-        raise missing_column(f"{path}:{number}", missing, names)
+        raise missing_column(f"{file.name}:{number}", missing, names)
     if twice := [name for name in wanted if names.count(name) > 1]:
         raise DataFormatError(
-            f"{path}:{number}: found the column {twice[0]!r} more than once; expected it once; "
-            "rename one of them"
+            f"{file.name}:{number}: found the column {twice[0]!r} more than once; expected it "
+            "once; rename one of them"
         )
     return names, mark
+
+
+def _first_rows(
+    lines: list[tuple[int, str]], delimiter: str, width: int, where: list[int]
+) -> list[tuple[int, list[str]]]:
+    """Return the first rows, up to one by which all kinds are known."""
+    rows = []
+    known = [False, False, where[3] < 0]
+    for number, line in lines:
+        if not line.strip(BLANKS) or len(fields := split(line, delimiter)) != width:
+            continue
+        rows.append((number, fields))
+        known[0] |= bool(fields[where[0]].strip(" "))
+        known[1] |= bool(fields[where[1]].strip(" "))
+        known[2] = known[2] or time_form(fields[where[3]]) is not None
+        if all(known):
+            break
+    return rows
 
 
 def _id_kind(texts: list[str], ids: Ids) -> int:
@@ -200,13 +207,14 @@ def _id_kind(texts: list[str], ids: Ids) -> int:
     return values.CANONICAL_INT
 
 
-def _time_form(path: Path, column: str, times: list[tuple[int, str]]) -> int:
+def _time_form(file: SourceFile, column: str, times: list[tuple[int, str]]) -> int:
     filled = [(number, text) for number, text in times if text.strip(" ")]
     for _, text in filled:
         if (form := time_form(text)) is not None:
             return form
     number, text = filled[0] if filled else times[0]
     raise DataFormatError(
-        f"{path}:{number}: column {column!r}: found {shown(text)}, expected a time as YYYY-MM-DD, "
-        "as seconds since 1970 or as YYYY-MM-DD HH:MM:SS; leave time= out to go on without times"
+        f"{file.name}:{number}: column {column!r}: found {shown(text)}, expected a time as "
+        "YYYY-MM-DD, as seconds since 1970 or as YYYY-MM-DD HH:MM:SS; leave time= out to go on "
+        "without times"
     )

@@ -1,4 +1,4 @@
-"""Bytes of text files: plain, gzipped, or a member of a tar; cut at line ends.
+"""Text in files: whole, its head, or a piece; cut at line ends.
 
 Everything that can be wrong with a file before its first line is read is found and worded here.
 """
@@ -6,20 +6,25 @@ Everything that can be wrong with a file before its first line is read is found 
 from __future__ import annotations
 
 import gzip
-import io
-import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from netflixdask.errors import DataFormatError, InputError
+from netflixdask.errors import DataFormatError
 from netflixdask.store.readers.base import SourceFile
+from netflixdask.store.readers.files import (
+    bad_packing,
+    open_text,
+    padded,
+    read_range,
+    unreadable,
+)
+from netflixdask.store.readers.places import Place, empty_file, source_file
 
-GZIP_MAGIC = b"\x1f\x8b"
 UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 MAX_LINE = 1 << 20
@@ -34,15 +39,15 @@ KEPT = 1_000
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of whole lines of one file; a gzipped file is one piece."""
+    """A run of whole lines of one file; a packed file is one piece."""
 
     file: SourceFile
     offset: int = 0
-    """First byte, counted from the start of ``file.path``."""
+    """First byte, counted from the start of the file's own bytes."""
     length: int | None = None
-    """Bytes, or None for all there are (needed for gzip)."""
+    """Bytes, or None for all there are (needed for packed files)."""
     first_line: int = 1
-    """Line number of the first line."""
+    """Line number of the first line; 0 = not known, and not the first of the text."""
 
     @property
     def at_start(self) -> bool:
@@ -56,107 +61,59 @@ class Piece:
             DataFormatError: if the file is truncated or not text.
             InputError: if it cannot be read.
         """
-        path = Path(self.file.path)
         if self.length is None:
-            data = np.frombuffer(bytearray(read_all(path)), np.uint8)
+            raw = read_all(self.file)
+            data = padded(len(raw))
+            data[:] = np.frombuffer(raw, np.uint8)
         else:
-            data = np.empty(self.length, np.uint8)
-            with open_file(path) as stream:
-                stream.seek(self.offset)
-                found = stream.readinto(data.data)
-            if found != self.length:
-                raise DataFormatError(
-                    f"{self.file.name}: found {found} bytes from offset {self.offset}, expected "
-                    f"{self.length}: the file is truncated or changed while it was read; "
-                    "get it again"
-                )
+            data = read_range(self.file, self.offset, self.length)
         return data[bom_size(data[:3].tobytes(), self.file.name) :] if self.at_start else data
 
 
-def source_file(path: Path) -> SourceFile:
-    """Describe a file that exists.
+def read_all(place: Place | SourceFile) -> bytes:
+    """Read a whole text, unpacked.
 
     Raises:
-        InputError: if it cannot be read, DataFormatError if it is empty.
+        DataFormatError: if packed data is truncated or damaged.
+        InputError: if it cannot be read.
     """
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if size == 0:
-        raise empty_file(str(path))
-    return SourceFile(str(path), size=size)
+    file = _file(place)
+    return _read(file, open_text(file), -1)
 
 
-def empty_file(name: str) -> DataFormatError:
-    """Word the refusal of a file without a line of text."""
-    return DataFormatError(f"{name}: the file is empty; expected lines of ratings; get it again")
-
-
-def unreadable(path: Path, error: OSError) -> InputError:
-    """Word an operating system's refusal."""
-    return InputError(f"{path}: cannot be read: {error.strerror or error}")
-
-
-def open_file(path: Path) -> io.BufferedReader:
-    """Open a file for reading bytes, or say why not."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def is_gzip(path: Path) -> bool:
-    """Whether the file begins as gzip does, whatever it is called."""
-    with open_file(path) as stream:
-        return stream.read(2) == GZIP_MAGIC
-
-
-def read_all(path: Path) -> bytes:
-    """Read a whole file, unpacked if it is gzipped.
+def read_head(place: Place | SourceFile, size: int = 1 << 16) -> bytes:
+    """Read the first ``size`` bytes of a text, without a byte order mark.
 
     Raises:
-        DataFormatError: if the gzip stream is truncated or damaged.
+        DataFormatError: if it is empty, damaged where it is packed, or UTF-16.
     """
-    try:
-        if not is_gzip(path):
-            return path.read_bytes()
-        with gzip.open(path) as stream:
-            return stream.read()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise bad_gzip(path, error) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def read_head(path: Path, size: int = 1 << 16) -> bytes:
-    """Read the first ``size`` bytes of the text, without a byte order mark.
-
-    Raises:
-        DataFormatError: if the file is empty, damaged gzip, or UTF-16.
-    """
-    try:
-        if is_gzip(path):
-            with gzip.open(path) as stream:
-                head = stream.read(size)
-        else:
-            with open_file(path) as stream:
-                head = stream.read(size)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise bad_gzip(path, error) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    head = head[bom_size(head[:3], str(path)) :]
+    file = _file(place)
+    head = _read(file, open_text(file), size)
+    head = head[bom_size(head[:3], file.name) :]
     if not head.strip():
-        raise empty_file(str(path))
+        raise empty_file(file.name)
     return head
 
 
-def bad_gzip(path: Path, error: Exception) -> DataFormatError:
-    """Word a damaged gzip file."""
-    return DataFormatError(
-        f"{path}: the gzip data ends early or is damaged ({error}); get the file again"
-    )
+def read_prefix(place: Place | SourceFile, size: int) -> bytes:
+    """Read the first bytes of a file, unpacked, whatever they are."""
+    file = _file(place)
+    return _read(file, open_text(file), size)
+
+
+def _file(place: Place | SourceFile) -> SourceFile:
+    """Describe a file that may be empty."""
+    return SourceFile(str(place)) if isinstance(place, Path) else source_file(place)
+
+
+def _read(file: SourceFile, stream: BinaryIO, size: int) -> bytes:
+    try:
+        with stream:
+            return stream.read(size)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise bad_packing(file.name, error) from None
+    except OSError as error:
+        raise unreadable(file.name, error) from None
 
 
 def bom_size(head: bytes, name: str) -> int:
@@ -170,26 +127,6 @@ def bom_size(head: bytes, name: str) -> int:
             f"{name}:1: found UTF-16 text, expected UTF-8 or latin-1; save it as UTF-8"
         )
     return len(UTF8_BOM) if head.startswith(UTF8_BOM) else 0
-
-
-def line_blocks(path: Path, target: int) -> Iterator[tuple[int, bytes]]:
-    """Read a plain file in blocks of whole lines of about ``target`` bytes: (offset, bytes).
-
-    Raises:
-        DataFormatError: if a line is longer than ``MAX_LINE``.
-    """
-    offset = 0
-    with open_file(path) as stream:
-        while block := stream.read(target):
-            if not block.endswith(b"\n"):
-                block += stream.readline(MAX_LINE)
-                if not block.endswith(b"\n") and len(block) - block.rfind(b"\n") > MAX_LINE:
-                    raise DataFormatError(
-                        f"{path}: found a line of more than {MAX_LINE} bytes at byte {offset}, "
-                        "expected lines of ratings; is it a text file?"
-                    )
-            yield offset, block
-            offset += len(block)
 
 
 def count_lines(data: bytes | NDArray[np.uint8]) -> int:
@@ -224,9 +161,3 @@ def decode(raw: bytes) -> str:
 def shown(text: str) -> str:
     """Quote a text for a message, cut to ``SHOWN`` characters."""
     return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
-
-
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sort key with numbers by value: ``combined_data_2`` before ``combined_data_10``."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)]

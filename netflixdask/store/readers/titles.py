@@ -10,12 +10,13 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
 from netflixdask.errors import DataFormatError
-from netflixdask.store.readers.textio import BLANKS, bom_size, decode, empty_file, read_all, shown
+from netflixdask.store.readers.base import SourceFile
+from netflixdask.store.readers.places import empty_file
+from netflixdask.store.readers.textio import BLANKS, bom_size, decode, read_all, shown
 
 TITLES = pa.schema([("item_id", pa.int64()), ("title", pa.string()), ("year", pa.int16())])
 
@@ -27,7 +28,7 @@ _MAX_ID = (1 << 63) - 1
 Row = tuple[int, str, str, str | None]  # line number, id, title, year
 
 
-def netflix_titles(path: Path) -> pa.Table:
+def netflix_titles(path: SourceFile) -> pa.Table:
     """Read ``id,year,title``: no header, no quotes, commas inside titles, year or ``NULL``."""
 
     def rows() -> Iterator[Row]:
@@ -41,7 +42,7 @@ def netflix_titles(path: Path) -> pa.Table:
     return _table(path, rows())
 
 
-def ml_100k_titles(path: Path) -> pa.Table:
+def ml_100k_titles(path: SourceFile) -> pa.Table:
     """Read ``u.item``: ``id|title|...`` with the year at the end of the title."""
 
     def rows() -> Iterator[Row]:
@@ -54,7 +55,7 @@ def ml_100k_titles(path: Path) -> pa.Table:
     return _table(path, rows())
 
 
-def ml_1m_titles(path: Path) -> pa.Table:
+def ml_1m_titles(path: SourceFile) -> pa.Table:
     """Read ``movies.dat``: ``id::title::genres`` with the year at the end of the title."""
 
     def rows() -> Iterator[Row]:
@@ -68,7 +69,7 @@ def ml_1m_titles(path: Path) -> pa.Table:
     return _table(path, rows())
 
 
-def ml_latest_titles(path: Path) -> pa.Table:
+def ml_latest_titles(path: SourceFile) -> pa.Table:
     """Read ``movies.csv``: columns ``movieId`` and ``title``, quoted where needed."""
 
     def rows() -> Iterator[Row]:
@@ -90,7 +91,7 @@ def ml_latest_titles(path: Path) -> pa.Table:
     return _table(path, rows())
 
 
-def _text(path: Path) -> str:
+def _text(path: SourceFile) -> str:
     data = read_all(path)
     text = decode(data[bom_size(data[:3], str(path)) :])
     if not text.strip():
@@ -98,7 +99,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: SourceFile) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank; only newlines split (titles may hold U+0085)."""
     for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip(BLANKS):
@@ -110,14 +111,14 @@ def _year(title: str) -> str | None:
     return found[1] if found else None
 
 
-def _bad(path: Path, number: int, found: str, expected: str) -> DataFormatError:
+def _bad(path: SourceFile, number: int, found: str, expected: str) -> DataFormatError:
     return DataFormatError(
         f"{path}:{number}: found {shown(found)}, expected {expected}; correct the line, or move "
         "the file away to go on without titles"
     )
 
 
-def _table(path: Path, rows: Iterable[Row]) -> pa.Table:
+def _table(path: SourceFile, rows: Iterable[Row]) -> pa.Table:
     titles: dict[int, tuple[str, int | None]] = {}
     for number, raw_id, title, year in rows:
         text = raw_id.strip()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from netflixdask.kernels import synth, synth_items, synth_text
 from netflixdask.kernels.pair_draws import draw_pairs
 from netflixdask.random import hash_ids
+from netflixdask.stages.synth.text import day_texts, star_texts
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40))
@@ -111,21 +112,46 @@ def test_text_is_what_python_would_write(kind: int, data: st.DataObject) -> None
                 synth_text.JUDGING: f"{star},{day}\n",
             }[kind]
             row += 1
-    out = np.empty(n * synth_text.MAX_LINE + 12 * len(sizes), np.uint8)
-    byte_ptr = np.empty(len(sizes) + 1, np.int64)
+    # Rows of another kind among them are passed over.
+    label = {synth_text.MOVIES: [0, 1], synth_text.PROBE: [1]}.get(kind, [2, 3])
+    other = {synth_text.MOVIES: 2, synth_text.PROBE: 0}.get(kind, 1)
     first_day = (start - dt.date(1970, 1, 1)).days
+    item = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    ids = np.unique([*users, 7])
+    words = np.empty(n + 1, np.uint64)
+    edges = np.array([0, len(sizes)])
+    starts = synth_text.pack_by_run(
+        np.append(item, 0).astype(np.int32),
+        np.searchsorted(ids, [*users, 7]).astype(np.int32),
+        np.array([*stars, 1], np.uint8),
+        (np.array([*days, 0]) + first_day).astype(np.int16),
+        np.array([label[row % len(label)] for row in range(n)] + [other], np.uint8),
+        first_day,
+        3,
+        edges,
+        words,
+    )
+    assert starts.tolist() == [0, n + 1]
+    texts = np.zeros((len(ids), 16), np.uint8)
+    synth_text.number_texts(ids, texts)
+    size = (n + 1) * synth_text.MAX_LINE + len(sizes) * synth_text.MAX_HEADER + synth_text.SLACK
+    out = np.empty(size, np.uint8)
+    byte_ptr, row_ptr = np.empty(len(sizes) + 1, np.int64), np.empty(len(sizes) + 1, np.int64)
     synth_text.format_movies(
         kind,
         first,
-        np.cumsum([0, *sizes]),
-        np.array(users, np.int64),
-        np.array(stars, np.uint8),
-        (np.array(days, np.int64) + first_day).astype(np.int16),
-        first_day,
-        np.frombuffer(bytearray("".join(map(str, dates)).encode()), np.uint8).reshape(-1, 10),
+        words,
+        3,
+        texts.view(np.uint64),
+        texts,
+        day_texts(dates[0], dates[-1]),
+        star_texts(),
         out,
+        np.ndarray(size - 7, np.uint64, out, strides=(1,)),
         byte_ptr,
+        row_ptr,
     )
+    assert row_ptr.tolist() == np.cumsum([0, *sizes]).tolist()
     text = out[: byte_ptr[-1]].tobytes().decode()
     assert text == expected
     for m, size in enumerate(sizes):

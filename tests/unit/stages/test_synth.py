@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from hypothesis import strategies as st
 
 from netflixdask.cluster import open_client
 from netflixdask.errors import ConfigError, StoreError
+from netflixdask.kernels import synth_text as kernel
 from netflixdask.mapreduce import Engine, use_engine
 from netflixdask.stages.ingest import ingest
-from netflixdask.stages.synth import SynthConfig, synth, synth_source, tables, weights
+from netflixdask.stages.synth import SynthConfig, synth, synth_source, tables, text, weights
 from netflixdask.stages.synth.plan import Generated, plan_of
-from netflixdask.stages.synth.text import movie_runs
+from netflixdask.stages.synth.source import movie_order
+from netflixdask.stages.synth.spill import day_bits, movie_runs, read_run, spill_users
 from netflixdask.stages.synth.titles import titles
+from netflixdask.store.artifacts import open_artifact
+from netflixdask.store.parquet import checksum
 from netflixdask.store.ratings import RatingsStore
 
 SMALL = SynthConfig(n_ratings=30_000, n_users=900, n_items=260, seed=5)
@@ -230,8 +235,9 @@ def test_source_is_small_to_send() -> None:
     assert len(chunks) > 5
     assert max(len(pickle.dumps(chunk)) for chunk in chunks) < 2_000
     rows = [chunk.read().ratings for chunk in chunks]
-    lines = np.concatenate([r.line for r in rows])
-    assert np.array_equal(lines, np.arange(1, SMALL.n_ratings + 1))
+    assert sum(map(len, rows)) == SMALL.n_ratings
+    assert all(r.user_id.dtype == r.item_id.dtype == r.time.dtype == np.int32 for r in rows)
+    assert all(r.rating.dtype == np.uint8 for r in rows)
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +269,16 @@ def test_store_has_holdouts_with_their_ratings(made_store: RatingsStore) -> None
     assert made_store.items.column("title").null_count == 0
 
 
+def judged(store: RatingsStore) -> dict[tuple[int, int], float]:
+    """Return the ratings of quiz and test by (user_num, item_num)."""
+    known = {}
+    for name in ("quiz", "test"):
+        columns = (store.holdout(name).column(c) for c in ("user_num", "item_num", "rating"))
+        for user, item, stars in zip(*(column.to_pylist() for column in columns), strict=True):
+            known[user, item] = stars
+    return known
+
+
 @pytest.mark.parametrize("layout", ["netflix", "tar", "combined"])
 def test_text_read_back_is_the_same_store(
     layout: Any, made_store: RatingsStore, tmp_path: Path, engine: Engine
@@ -279,8 +295,12 @@ def test_text_read_back_is_the_same_store(
         assert ours == [e.checksum for e in getattr(made_store.manifest, by)]
     assert back.items.equals(made_store.items)
     assert back.users.equals(made_store.users)
-    for name in ("probe", "qualifying"):
-        assert back.holdout(name).equals(made_store.holdout(name))
+    assert back.holdout("probe").equals(made_store.holdout("probe"))
+    held, asked = back.holdout("qualifying"), made_store.holdout("qualifying")
+    assert held.drop_columns("rating").equals(asked.drop_columns("rating"))
+    known = judged(made_store)  # which judging.txt holds as well
+    pairs = zip(*(asked.column(c).to_pylist() for c in ("user_num", "item_num")), strict=True)
+    assert held.column("rating").to_pylist() == [known[pair] for pair in pairs]
     with pytest.raises(StoreError, match="exists already"):
         synth(out, config, engine=engine)
     assert synth(out, config, engine=engine, overwrite=True) == rows
@@ -294,13 +314,7 @@ def test_judging_answers_qualifying_line_by_line(
     asked = (out / "qualifying.txt").read_text().splitlines()
     answers = (out / "judging.txt").read_text().splitlines()
     assert len(asked) == len(answers)
-    known = {}
-    for name in ("quiz", "test"):
-        table = made_store.holdout(name)
-        for user, item, stars in zip(
-            *(table.column(c).to_pylist() for c in ("user_num", "item_num", "rating")), strict=True
-        ):
-            known[user, item] = stars
+    known = judged(made_store)
     user_num = {u: n for n, u in enumerate(made_store.users.column("user_id").to_pylist())}
     movie = ""
     for question, answer in zip(asked, answers, strict=True):
@@ -315,10 +329,139 @@ def test_judging_answers_qualifying_line_by_line(
     assert not known
 
 
+@pytest.mark.parametrize("layout", ["netflix", "tar", "combined"])
+def test_the_cut_into_tasks_does_not_show_in_the_text(
+    layout: Any, tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SMALL.model_copy(update={"layout": layout})
+    for name, task_ratings in (("one", 10**9), ("many", 1_500)):
+        monkeypatch.setattr(text, "_TASK_RATINGS", task_ratings)
+        synth(tmp_path / name, config, engine=engine)
+    one, many = (open_artifact(tmp_path / name).manifest for name in ("one", "many"))
+    assert one.files == many.files
+    on_disk = [p for p in (tmp_path / "many").rglob("*") if p.is_file()]
+    assert len(on_disk) == len(many.files) + 1  # and the manifest: no piece, no spill file
+    for entry in many.files:
+        path = tmp_path / "many" / entry.file
+        assert (entry.bytes, entry.checksum) == (path.stat().st_size, checksum(path))
+
+
 def test_runs_of_movies_end_with_their_file() -> None:
     plan = plan_of(SMALL)
-    edges, owner = movie_runs(plan, "combined")
+    edges, owner = movie_runs(plan, "combined", 10**6)
     assert edges[0] == 0
     assert edges[-1] == SMALL.n_items
     assert owner == [0, 1, 2, 3]
-    assert movie_runs(plan, "netflix")[0] == (0, SMALL.n_items)
+    assert movie_runs(plan, "netflix", 10**6)[0].tolist() == [0, SMALL.n_items]
+    edges, owner = movie_runs(plan, "tar", 3_000)
+    sizes = np.add.reduceat(plan.wanted, edges[:-1])
+    assert len(sizes) == len(owner) == 10
+    assert sizes.max() <= 3_000 + plan.wanted.max()
+
+
+def test_a_run_has_no_more_movies_than_fit_a_word() -> None:
+    config = SynthConfig(
+        n_ratings=40_000, n_users=500, n_items=30_000, first_day=dt.date(1900, 1, 1)
+    )
+    assert day_bits(config) == 16
+    edges, _ = movie_runs(plan_of(config), "tar", 10**6)
+    assert np.diff(edges).max() == 2**11
+
+
+def test_spilled_ratings_come_back_by_movie(tmp_path: Path) -> None:
+    plan = plan_of(SMALL)
+    edges, _ = movie_runs(plan, "tar", 4_000)
+    starts = np.stack(
+        [
+            spill_users(SMALL, edges, tmp_path, i, *bounds)
+            for i, bounds in enumerate(plan.ranges(5_000))
+        ]
+    )
+    made = generate(SMALL)
+    made = made.take(movie_order(made.item_num, made.user_num))
+    low = kernel.LOW_BITS + day_bits(SMALL)
+    seen = 0
+    for j, first in enumerate(edges[:-1].tolist()):
+        words = read_run(tmp_path, starts[:, j : j + 2])
+        some = made.take(slice(seen, seen + len(words)))
+        seen += len(words)
+        assert np.array_equal(some.item_num - first, words >> np.uint64(low + kernel.USER_BITS))
+        assert np.array_equal(some.label, words & np.uint64(3))
+        assert np.array_equal(some.rating, words >> np.uint64(2) & np.uint64(7))
+        days = words >> np.uint64(kernel.LOW_BITS) & np.uint64(2 ** day_bits(SMALL) - 1)
+        assert np.array_equal(some.day, days.astype(np.int64) + some.day.min() - days.min())
+    assert seen == len(made.rating)
+
+
+def test_holdouts_may_be_generated_in_parts() -> None:
+    source = synth_source(SMALL)
+    parts = [plan_of(SMALL).generate(a, b, held_only=True) for a, b in plan_of(SMALL).ranges(999)]
+    assert len(parts) > 20
+    assert len(pickle.dumps(source.holdout_parts()[0])) < 2_000
+    for whole, joined in zip(source.holdouts(), source.join_holdouts(parts), strict=True):
+        assert (whole.name, whole.scrub) == (joined.name, joined.scrub)
+        for name in ("user_id", "item_id", "rating", "time", "line"):
+            a, b = getattr(whole.ratings, name), getattr(joined.ratings, name)
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_the_whole_prize_has_its_marginals() -> None:
+    """Every figure within 2 % of the published one, the largest counts within 10 %."""
+    config = SynthConfig(
+        n_ratings=tables.PRIZE_RATINGS, n_users=tables.PRIZE_USERS, n_items=tables.PRIZE_ITEMS
+    )
+    plan = plan_of(config)
+
+    def count(bounds: tuple[int, int]) -> list[np.ndarray]:
+        made = plan.generate(*bounds)
+        train = made.label <= 1
+        first = np.datetime64(tables.PRIZE_FIRST_DAY).astype(int)
+        return [
+            np.bincount(made.user_num[train], minlength=config.n_users),
+            np.bincount(made.item_num[train], minlength=config.n_items),
+            np.bincount(made.rating[train], minlength=6),
+            np.bincount(made.label, minlength=4),
+            np.bincount(made.day[train] - first),
+        ]
+
+    with ThreadPoolExecutor(2) as pool:
+        users, items, stars, labels, days = [0] * 5
+        for part in pool.map(count, plan.ranges(1_000_000)):
+            users, items, stars, labels = (
+                total + more
+                for total, more in zip((users, items, stars, labels), part, strict=False)
+            )
+            days = np.add(days, np.pad(part[4], (0, 2_243 - len(part[4]))))
+    near = {
+        "ratings": (items.sum(), 100_480_507),
+        "probe": (labels[1], 1_408_395),
+        "quiz": (labels[2], 1_408_342),
+        "test": (labels[3], 1_408_789),
+        "qualifying": (labels[2] + labels[3], 2_817_131),
+        "mean of a user": (users.mean(), 209.25),
+        "users with one": ((users == 1).sum(), 1_269),
+        "users below ten": ((users < 10).sum(), 16_419),
+        "sum of squared degrees": ((users.astype(float) ** 2).sum(), 6.4e10),
+        "mean of a movie": (items.mean(), 5_654.5),
+        "first quartile": (np.quantile(items, 0.25), 192),
+        "median": (np.quantile(items, 0.50), 561),
+        "third quartile": (np.quantile(items, 0.75), 2_668),
+        "gini": (gini(np.concatenate([users, items])), 0.792),
+        **{
+            f"{s} stars": (stars[s] / stars.sum(), share)
+            for s, share in enumerate((0.0460, 0.1008, 0.2867, 0.3359, 0.2306), 1)
+        },
+    }
+    for name, (found, published) in near.items():
+        assert abs(found / published - 1) < 0.02, f"{name}: {found}, published {published}"
+    for name, (found, published) in {
+        "heaviest user": (users.max(), 17_653),
+        "largest movie": (items.max(), 232_944),
+    }.items():
+        assert abs(found / published - 1) < 0.1, f"{name}: {found}, published {published}"
+    assert users.sum() == tables.PRIZE_RATINGS
+    assert users.min() == 1
+    assert items.min() == 3
+    assert days[0] > 0  # 1999-11-11
+    assert days[-1] > 0  # 2005-12-31

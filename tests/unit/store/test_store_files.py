@@ -91,9 +91,13 @@ def test_artifact_round_trip(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_by_a_run_that_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), new_artifact(tmp_path / "a" / "b", "stats") as writer:
-        writer.write("one.parquet", numbers(2))
-        1 / 0  # noqa: B018
+    def fail() -> None:
+        with new_artifact(tmp_path / "a" / "b", "stats") as writer:
+            writer.write("one.parquet", numbers(2))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert not (tmp_path / "a" / "b").exists()
 
 
@@ -117,7 +121,7 @@ def test_what_a_killed_run_left_is_cleaned_and_said(
 
 def test_an_existing_output_is_refused_unless_overwritten(tmp_path: Path) -> None:
     make(tmp_path / "a")
-    with pytest.raises(StoreError, match="exists already; choose another path or use --overwrite"):
+    with pytest.raises(StoreError, match="already; choose another path or replace it with"):
         make(tmp_path / "a", 4)
     make(tmp_path / "a", 4, overwrite=True)
     assert open_artifact(tmp_path / "a").manifest.config == {"n": 4}

@@ -112,5 +112,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
         open_source(tmp_path / "u.data", ids="string")
     with pytest.raises(InputError, match="ids: found 'text', expected"):
         open_source(tmp_path / "my.csv", ids="text")
-    with pytest.raises(InputError, match="format 'csv' is for a file, found a folder"):
-        open_source(tmp_path, format="csv")
+    with pytest.raises(InputError, match="found no file of format 'tsv' in the folder"):
+        open_source(tmp_path, format="tsv")
+    with pytest.raises(InputError, match="judging is for Netflix Prize data, found "):
+        open_source(tmp_path / "my.csv", judging=tmp_path / "u.data")

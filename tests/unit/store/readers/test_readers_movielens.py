@@ -7,6 +7,7 @@ import pytest
 
 from netflixdask.errors import DataFormatError, InputError
 from netflixdask.store.readers import NULL_TIME, Source, open_source
+from netflixdask.store.readers.base import wide_time
 
 U_ITEM = (
     "1|Toy Story (1995)|01-Jan-1995||http://x|0|1\n"
@@ -27,7 +28,7 @@ def rows(source: Source, target: int = 1 << 20) -> list[tuple]:
     found: list[tuple] = []
     for chunk in source.chunks(target):
         r = chunk.read().ratings
-        columns = (r.user_id, r.item_id, r.rating, r.time, r.line)
+        columns = (r.user_id, r.item_id, r.rating, wide_time(r.time))
         found += zip(*(column.tolist() for column in columns), strict=True)
     return found
 
@@ -40,8 +41,8 @@ def test_100k(tmp_path: Path) -> None:
         assert source.rating_range == (1.0, 5.0)
         for target in (1, 1 << 20):
             assert rows(source, target) == [
-                (196, 242, 3.0, 881250949, 1),
-                (186, 302, 5.0, NULL_TIME, 2),
+                (196, 242, 3.0, 881250949),
+                (186, 302, 5.0, NULL_TIME),
             ]
         assert source.holdouts() == []
         assert source.titles().to_pylist() == [
@@ -56,7 +57,7 @@ def test_100k_split(tmp_path: Path) -> None:
     (tmp_path / "u1.base").write_text("1\t2\t3\t4\n")
     (tmp_path / "u1.test").write_text("1\t3\t5\t6\n")
     source = open_source(tmp_path, split="u1")
-    assert rows(source) == [(1, 2, 3.0, 4, 1)]
+    assert rows(source) == [(1, 2, 3.0, 4)]
     assert source.titles() is None
     (test,) = source.holdouts()
     assert (test.name, test.scrub) == ("test", False)
@@ -78,7 +79,7 @@ def test_1m(tmp_path: Path, name: str, encoding: str) -> None:
     (tmp_path / "movies.dat").write_bytes(MOVIES_DAT.encode(encoding))
     for source in (open_source(tmp_path), open_source(tmp_path / name)):
         assert (source.layout, source.rating_range) == ("ml-1m", (1.0, 5.0))
-        assert rows(source) == [(1, 1193, 5.0, 978300760, 1), (1, 661, 3.0, NULL_TIME, 2)]
+        assert rows(source) == [(1, 1193, 5.0, 978300760), (1, 661, 3.0, NULL_TIME)]
         assert source.titles().to_pylist()[1:] == [
             {"item_id": 2, "title": "Misérables, Les (1995)", "year": 1995},
             {"item_id": 3, "title": "A::B (1999)", "year": 1999},
@@ -90,8 +91,11 @@ def test_10m_has_half_stars(tmp_path: Path) -> None:
     (tmp_path / "movies.dat").write_bytes(MOVIES_DAT.encode())
     with pytest.raises(DataFormatError, match=r"star outside the scale 1..5"):
         rows(open_source(tmp_path))
-    (tmp_path / "tags.dat").write_bytes(b"")
-    assert rows(open_source(tmp_path)) == [(1, 122, 4.5, 838985046, 1)]
+    (tmp_path / "tags.dat").write_bytes(b"1::122::good::1\n")
+    assert open_source(tmp_path).layout == "ml-10m"
+    assert open_source(tmp_path / "ratings.dat").layout == "ml-10m"
+    assert open_source(tmp_path).titles().num_rows == 3
+    assert rows(open_source(tmp_path)) == [(1, 122, 4.5, 838985046)]
 
 
 def test_1m_with_two_files_of_ratings(tmp_path: Path) -> None:
@@ -111,7 +115,7 @@ def test_latest(tmp_path: Path, name: str) -> None:
     for source in (open_source(tmp_path), open_source(tmp_path / name)):
         assert (source.layout, source.rating_range) == ("ml-latest", (0.5, 5.0))
         assert (source.time_kind, source.id_kinds) == ("timestamp", ("int", "int"))
-        assert rows(source) == [(1, 31, 2.5, 1260759144, 2), (1, 1029, 0.5, 1260759179, 3)]
+        assert rows(source) == [(1, 31, 2.5, 1260759144), (1, 1029, 0.5, 1260759179)]
         assert source.titles().to_pylist() == [
             {"item_id": 1, "title": "Toy Story (1995)", "year": 1995},
             {"item_id": 2, "title": "Misérables, Les (1995)", "year": 1995},
