@@ -154,8 +154,9 @@ def _submit_keys(
     outputs: list[tuple[Key, Handle]] = []
     for at, key in enumerate(keys):
         level = maps
-        if len(keys) > 1 and len(maps) > 1:
-            # A task of its own for each key and map: only this key's bytes travel.
+        if len(keys) > 1 and len(maps) > 1 and engine.n_workers > 1:
+            # A task of its own for each key and map: only this key's bytes travel. Within one
+            # process nothing does, and thousands of tasks are saved.
             level = [submit(_pick, key, m, step="pick", index=(at, i)) for i, m in enumerate(maps)]
         depth = 0
         while len(level) > stage.split_every:
