@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netflixdask.mapreduce.contract import (
+    Blocks,
     Engine,
     Handle,
     Key,
@@ -16,6 +17,7 @@ from netflixdask.mapreduce.engines import use_engine
 from netflixdask.mapreduce.sequential import SequentialEngine
 
 __all__ = [
+    "Blocks",
     "DaskEngine",
     "Engine",
     "Handle",

@@ -22,6 +22,7 @@ import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import GeneratorType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 Key = tuple[int | str, ...]
@@ -154,8 +155,9 @@ def _submit_keys(
     outputs: list[tuple[Key, Handle]] = []
     for at, key in enumerate(keys):
         level = maps
-        if len(keys) > 1 and len(maps) > 1:
-            # A task of its own for each key and map: only this key's bytes travel.
+        if len(keys) > 1 and len(maps) > 1 and engine.n_workers > 1:
+            # A task of its own for each key and map: only this key's bytes travel. Within one
+            # process nothing does, and thousands of tasks are saved.
             level = [submit(_pick, key, m, step="pick", index=(at, i)) for i, m in enumerate(maps)]
         depth = 0
         while len(level) > stage.split_every:
@@ -180,10 +182,18 @@ def _map(stage: MapReduce[Any, Any], only: list[Key] | None, group: list[Any]) -
     return part.map_partition(load_all(group))
 
 
+class Blocks(list[Any]):
+    """Several blocks that one partition holds; a loader may also be a generator of blocks."""
+
+
 def load_all(group: Iterable[Any]) -> Iterator[Any]:
     """Yield the blocks one after the other; loaders are called as their turn comes."""
     for item in group:
-        yield item() if callable(item) else item
+        loaded = item() if callable(item) else item
+        if isinstance(loaded, Blocks | GeneratorType):
+            yield from loaded
+        else:
+            yield loaded
 
 
 def _pick(key: Key, mapped: dict[Key, Any]) -> dict[Key, Any]:

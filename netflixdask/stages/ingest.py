@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
+from dask.utils import parse_bytes
 from pydantic import PositiveInt
 
 from netflixdask.config import Config
@@ -42,6 +44,14 @@ class IngestConfig(Config):
     """About how many ratings a block file holds."""
     chunk_bytes: PositiveInt = CHUNK_BYTES
     """About how many bytes of text one task parses."""
+    memory_limit: int | None = None
+    """Bytes that all processes together may hold, a number or such as ``"2GB"``; what would not
+    fit is kept on disk meanwhile. By default 5 GB, or half of the machine's memory."""
+
+    @pydantic.field_validator("memory_limit", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        return parse_bytes(value) if isinstance(value, str) else value
 
 
 def ingest(
@@ -89,5 +99,6 @@ def ingest(
             on_error=config.on_error,
             block_ratings=config.block_ratings,
             chunk_bytes=config.chunk_bytes,
+            memory_limit=config.memory_limit,
             config=config.model_dump(exclude_defaults=True),
         )

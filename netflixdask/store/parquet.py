@@ -15,6 +15,14 @@ from netflixdask.errors import StoreError
 
 ROW_GROUP = 65_536
 _CHUNK = 1 << 22
+_BY_DIFFERENCE = (
+    pa.types.is_int32,
+    pa.types.is_int64,
+    pa.types.is_uint32,
+    pa.types.is_uint64,
+    pa.types.is_date32,
+    pa.types.is_timestamp,
+)
 
 
 class FileEntry(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -64,9 +72,9 @@ def write_parquet(table: pa.Table, path: Path, *, base: Path | None = None) -> F
     below(base or path.parent, path)
     # Not named by the process: workers on two hosts may have the same number.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    # Stars and days repeat, so a dictionary is smaller there; numbers go by difference.
-    wide = (pa.types.is_int32, pa.types.is_int64, pa.types.is_uint32, pa.types.is_uint64)
-    delta = [f.name for f in table.schema if any(test(f.type) for test in wide)]
+    # Stars repeat, so a dictionary is smaller there; numbers and times go by difference, which
+    # for days is as small and written in two thirds of the time.
+    delta = [f.name for f in table.schema if any(test(f.type) for test in _BY_DIFFERENCE)]
     try:
         pq.write_table(
             table,

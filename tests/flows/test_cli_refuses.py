@@ -233,7 +233,7 @@ def test_a_truncated_tar(size: int, tmp_path: Path, refused: Any) -> None:
     write(tmp_path / "training_set.tar", whole[:size])
     message = refused("ingest", "training_set.tar", "store", *SEQUENTIAL)
     assert message.startswith("training_set.tar: the archive is truncated or damaged")
-    assert message.endswith("expected a whole tar file; get it again")
+    assert message.endswith("expected a whole one; get it again")
 
 
 @pytest.mark.parametrize(
@@ -251,14 +251,14 @@ def test_a_member_outside_the_archive(name: str, tmp_path: Path, refused: Any) -
 def test_a_link_in_the_archive(tmp_path: Path, refused: Any) -> None:
     archive(tmp_path / "training_set.tar", "training_set/mv_0000002.txt", kind=tarfile.SYMTYPE)
     message = refused("ingest", "training_set.tar", "store", *SEQUENTIAL)
-    assert message.startswith("training_set.tar: found a link in the archive")
+    assert message.startswith("training_set.tar: found a link")
+    assert "'training_set/mv_0000002.txt'" in message
 
 
 def test_a_folder_without_ratings(tmp_path: Path, refused: Any) -> None:
     write(tmp_path / "empty" / "readme.txt", "nothing here")
     message = refused("ingest", "empty", "store", *SEQUENTIAL)
     assert message.startswith("empty: the folder holds no ratings; expected one of: netflix (")
-    assert message.endswith("for a table name the file itself")
     message = refused("ingest", "gone", "store", *SEQUENTIAL)
     assert message == "gone: no such file or folder; expected ratings in it"
 
@@ -416,7 +416,7 @@ def test_a_store_of_a_newer_schema_or_a_damaged_one(store: Path, refused: Any) -
     message = refused("stats", "mine", "out", *SEQUENTIAL)
     assert message.startswith(f"{manifest}: cannot be read as JSON")
     manifest.write_text(text)
-    (block,) = (store / "gen-000001" / "by_item").iterdir()
+    (block,) = (store / "gen-000001" / "by_user").iterdir()
     block.write_bytes(block.read_bytes()[:-50])
     message = refused("stats", "mine", "out", *SEQUENTIAL)
     assert message.startswith(f"{block}: this file is damaged")

@@ -10,27 +10,30 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import DataFormatError
 from netflixdask.store import schemas
-from netflixdask.store.build.rows import number_of
-from netflixdask.store.build.shuffle import Run, time_array
+from netflixdask.store.build.rows import Numbering
+from netflixdask.store.build.shuffle import time_array
+from netflixdask.store.build.words import Columns
 from netflixdask.store.manifest import TimeKind
-from netflixdask.store.readers.base import NULL_TIME, Holdout, IdColumn, OnError, Reject
+from netflixdask.store.readers.base import NULL_TIME, Holdout, OnError, Reject
 
 
-def pair_keys(holdout: Holdout, users: IdColumn, items: IdColumn) -> NDArray[np.int64]:
+def pair_keys(holdout: Holdout, users: Numbering, items: Numbering) -> NDArray[np.int64]:
     """Return ``user_num << 32 | item_num`` of every row, int64."""
-    user = number_of(holdout.ratings.user_id, users).astype(np.int64)
-    item = number_of(holdout.ratings.item_id, items).astype(np.int64)
+    user = users(holdout.ratings.user_id).astype(np.int64)
+    item = items(holdout.ratings.item_id).astype(np.int64)
     return user << 32 | item
 
 
-def scrub_keys(holdouts: Sequence[Holdout], users: IdColumn, items: IdColumn) -> NDArray[np.int64]:
+def scrub_keys(
+    holdouts: Sequence[Holdout], users: Numbering, items: Numbering
+) -> NDArray[np.int64]:
     """Return the sorted pairs of all holdouts that are to be moved out of training."""
     keys = [pair_keys(h, users, items) for h in holdouts if h.scrub]
     return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
 
 
 def plain_table(
-    holdout: Holdout, users: IdColumn, items: IdColumn, time_kind: TimeKind
+    holdout: Holdout, users: Numbering, items: Numbering, time_kind: TimeKind
 ) -> pa.Table:
     """Return the table of a holdout that brings its own ratings, or none."""
     ratings = holdout.ratings
@@ -47,10 +50,10 @@ def plain_table(
 
 def scrubbed_table(
     holdout: Holdout,
-    users: IdColumn,
-    items: IdColumn,
+    users: Numbering,
+    items: Numbering,
     time_kind: TimeKind,
-    scrubbed: Sequence[Run],
+    scrubbed: Sequence[Columns],
     on_error: OnError,
 ) -> tuple[pa.Table, list[Reject]]:
     """Return the table of a holdout whose ratings were moved out of training.

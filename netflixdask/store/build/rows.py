@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from netflixdask.store.readers.base import Chunk, IdColumn, OnError, Parsed, Reject, wide_time
+from netflixdask.kernels.words import number_ids, value_range
+from netflixdask.mapreduce import Blocks
+from netflixdask.store.readers.base import Chunk, IdColumn, OnError, Parsed, Reject
+
+DENSE = 1 << 24  # widest range of whole-number ids that is numbered by a table (64 MB)
+INT32 = np.iinfo(np.int32)
+PART_BITS = 20  # room for a million parts of a chunk
 
 
 @dataclass(frozen=True)
@@ -18,88 +25,75 @@ class Rows:
     """The rows of one chunk, in file order."""
 
     index: int
-    """Position of the chunk: rows of a lower index come first."""
+    """Position of the chunk, and below it of the part: rows of a lower index come first."""
     user_id: IdColumn
     item_id: IdColumn
-    rating: NDArray[np.float32]
-    time: NDArray[np.int64] | None
+    rating: NDArray[Any]
+    """uint8 where all are whole, else float32; stars."""
+    time: NDArray[Any] | None
+    """int32 or int64; the lowest value of the type = unknown."""
     rejects: tuple[Reject, ...]
     n_rows: int
     """Rows read, rejects included."""
 
-    def ids(self, side: str) -> IdColumn:
-        """Return the raw ids of ``"user"`` or ``"item"``."""
-        return self.user_id if side == "user" else self.item_id
+    def __len__(self) -> int:
+        return len(self.rating)
+
+    @property
+    def null_time(self) -> int:
+        """The value of ``time`` that means unknown."""
+        return 0 if self.time is None else int(np.iinfo(self.time.dtype).min)
 
 
-def parse(chunk: Chunk, on_error: OnError) -> Rows:
-    """Read a chunk."""
-    return compact(chunk.index, chunk.read(on_error))
+def parse(chunk: Chunk, on_error: OnError) -> Blocks:
+    """Read a chunk whole, in the parts that it comes in."""
+    return Blocks(parse_parts(chunk, on_error))
+
+
+def parse_parts(chunk: Chunk, on_error: OnError) -> Iterator[Rows]:
+    """Read a chunk part by part: packed text, which cannot be cut, comes in many."""
+    for part, parsed in enumerate(chunk.parts(on_error)):
+        yield compact(chunk.index << PART_BITS | part, parsed)
 
 
 def compact(index: int, parsed: Parsed) -> Rows:
-    """Keep what the store needs; ids are narrowed where they fit, to halve what is held."""
+    """Keep what the store needs in the narrowest types: 13 bytes a row of the prize."""
     ratings = parsed.ratings
     assert ratings.rating is not None
     return Rows(
         index=index,
         user_id=_narrow(ratings.user_id),
         item_id=_narrow(ratings.item_id),
-        rating=ratings.rating.astype(np.float32, copy=False),
-        time=None if ratings.time is None else wide_time(ratings.time),
+        rating=_narrow_stars(ratings.rating),
+        time=None if ratings.time is None else _narrow_time(ratings.time),
         rejects=parsed.rejects,
         n_rows=parsed.n_rows,
     )
 
 
 def _narrow(ids: IdColumn) -> IdColumn:
-    if isinstance(ids, np.ndarray) and len(ids):
-        info = np.iinfo(np.int32)
-        if info.min <= ids.min() and ids.max() <= info.max:
+    if isinstance(ids, np.ndarray) and ids.dtype != np.int32 and len(ids):
+        low, high, _ = value_range(ids, INT32.min)
+        if INT32.min < low and high <= INT32.max:
             return ids.astype(np.int32)
     return ids
 
 
-def count_ids(ids: IdColumn) -> tuple[IdColumn, NDArray[np.int64]]:
-    """Return the distinct ids, sorted, and how often each occurs."""
-    if isinstance(ids, np.ndarray):
-        if len(ids) and ids.min() >= 0 and ids.max() < 1 << 24:
-            # Small non-negative ids, such as the prize's: counting beats sorting tenfold.
-            counts = np.bincount(ids)
-            found = np.flatnonzero(counts)
-            return found.astype(np.int64), counts[found]
-        found, counts = np.unique(ids.astype(np.int64), return_counts=True)
-        return found, counts
-    pairs = pc.value_counts(ids.cast(pa.string()))
-    return _sorted_strings(pairs.field("values"), pairs.field("counts"))
+def _narrow_time(time: NDArray[Any]) -> NDArray[Any]:
+    if time.dtype != np.int64:
+        return time
+    null = np.iinfo(np.int64).min
+    low, high, _ = value_range(time, null)
+    if low > high or (INT32.min < low and high <= INT32.max):
+        return np.where(time == null, INT32.min, time).astype(np.int32)
+    return time
 
 
-def merge_counts(
-    a: tuple[IdColumn, NDArray[np.int64]], b: tuple[IdColumn, NDArray[np.int64]]
-) -> tuple[IdColumn, NDArray[np.int64]]:
-    """Add two results of :func:`count_ids`."""
-    if isinstance(a[0], np.ndarray) and isinstance(b[0], np.ndarray):
-        ids, where = np.unique(np.concatenate([a[0], b[0]]), return_inverse=True)
-        counts = np.zeros(len(ids), np.int64)
-        np.add.at(counts, where, np.concatenate([a[1], b[1]]))
-        return ids, counts
-    table = pa.table(
-        {
-            "id": pa.chunked_array([pa.array(a[0]), pa.array(b[0])]),
-            "n": pa.chunked_array([pa.array(a[1]), pa.array(b[1])]),
-        }
-    )
-    total = table.group_by("id", use_threads=False).aggregate([("n", "sum")]).combine_chunks()
-    return _sorted_strings(_flat(total.column("id")), _flat(total.column("n_sum")))
-
-
-def _flat(column: Any) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
-
-
-def _sorted_strings(ids: pa.Array, counts: pa.Array) -> tuple[IdColumn, NDArray[np.int64]]:
-    order = pc.sort_indices(ids)
-    return ids.take(order), counts.take(order).to_numpy(zero_copy_only=False).astype(np.int64)
+def _narrow_stars(rating: NDArray[Any]) -> NDArray[Any]:
+    if rating.dtype == np.uint8 or not len(rating):
+        return rating
+    whole = rating.astype(np.uint8) if 0 <= rating.min() and rating.max() <= 255 else None
+    return whole if whole is not None and np.array_equal(whole, rating) else rating
 
 
 def union_ids(columns: list[IdColumn]) -> IdColumn:
@@ -111,21 +105,47 @@ def union_ids(columns: list[IdColumn]) -> IdColumn:
     return found.take(pc.sort_indices(found))
 
 
-def number_of(ids: IdColumn, domain: IdColumn) -> NDArray[np.int32]:
-    """Return the position of each id in the sorted ``domain``, int32; -1 = not there."""
-    if len(domain) == 0 or len(ids) == 0:
-        return np.full(len(ids), -1, np.int32)
-    if isinstance(domain, np.ndarray):
-        wanted = np.asarray(ids, np.int64)
-        low, high = int(domain[0]), int(domain[-1])
-        if high - low < 1 << 24:
-            table = np.full(high - low + 1, -1, np.int32)
-            table[domain - low] = np.arange(len(domain), dtype=np.int32)
-            inside = (wanted >= low) & (wanted <= high)
-            number = np.full(len(wanted), -1, np.int32)
-            number[inside] = table[wanted[inside] - low]
-            return number
-        at = np.minimum(np.searchsorted(domain, wanted), len(domain) - 1)
-        return np.where(domain[at] == wanted, at, -1).astype(np.int32)
-    found = pc.index_in(pa.array(ids).cast(pa.string()), value_set=domain)
-    return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+@dataclass(frozen=True, eq=False)
+class Numbering:
+    """Raw ids to dense numbers: the position in the sorted domain."""
+
+    domain: IdColumn
+    """The distinct raw ids, sorted."""
+    low: int
+    table: NDArray[np.int32] | None
+    """``table[id - low]`` is the number, where the ids are whole numbers of a small range."""
+
+    @classmethod
+    def of(cls, domain: IdColumn) -> Numbering:
+        """Prepare the look-up."""
+        if not isinstance(domain, np.ndarray) or not len(domain):
+            return cls(domain, 0, None)
+        low, size = int(domain[0]), int(domain[-1]) - int(domain[0]) + 1
+        if size > DENSE:
+            return cls(domain, low, None)
+        table = np.full(size, -1, np.int32)
+        table[domain - low] = np.arange(len(domain), dtype=np.int32)
+        return cls(domain, low, table)
+
+    def __len__(self) -> int:
+        return len(self.domain)
+
+    def __call__(self, ids: IdColumn) -> NDArray[np.int32]:
+        """Return the numbers of ``ids``, int32; -1 = not in the domain."""
+        domain = self.domain
+        if len(domain) == 0 or len(ids) == 0:
+            return np.full(len(ids), -1, np.int32)
+        if self.table is not None and isinstance(ids, np.ndarray):
+            return number_ids(ids, self.low, np.require(self.table, None, ["C", "A", "W"]))
+        if isinstance(domain, np.ndarray):
+            wanted = np.asarray(ids, np.int64)
+            at = np.minimum(np.searchsorted(domain, wanted), len(domain) - 1)
+            return np.where(domain[at] == wanted, at, -1).astype(np.int32)
+        found = pc.index_in(pa.array(ids).cast(pa.string()), value_set=domain)
+        return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+
+    def raw(self, number: NDArray[np.int32]) -> Any:
+        """Return the raw ids of numbers."""
+        if isinstance(self.domain, np.ndarray):
+            return self.domain[number]
+        return self.domain.take(pa.array(number))

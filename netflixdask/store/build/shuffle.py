@@ -1,8 +1,15 @@
 """Second pass: every row to the block of its user and to the block of its item, once.
 
-A map task sorts its chunk by destination; a reduce task joins the runs of one block in row order,
-sorts them by (dst, src), keeps the latest of repeated pairs, takes the scrubbed pairs out, and
-hands over one sorted block. The result depends on the rows and their order alone.
+A map task packs its rows into words (:mod:`netflixdask.store.build.words`) and sorts them by
+destination block into one run; a reduce task joins the runs of one block in row order, sorts them
+by (dst, src), keeps the latest of repeated pairs, takes the scrubbed pairs out, and hands over one
+sorted block. The result depends on the rows and their order alone.
+
+::
+
+    chunk 0 ─▶ │ block 0 │ block 1 │ block 2 │ ─┐            runs: segments back to back
+    chunk 1 ─▶ │ block 0 │ block 1 │ block 2 │ ─┼─▶ block 1 of chunks 0, 1, 2 ─▶ sort ─▶ file
+    chunk 2 ─▶ │ block 0 │ block 1 │ block 2 │ ─┘
 """
 
 from __future__ import annotations
@@ -16,123 +23,149 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from netflixdask.kernels.sort import latest_of_pairs, order_by_pair, partition_rows
+from netflixdask.errors import StageError
+from netflixdask.kernels.words import Words, keep_latest, sort_words
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.store import schemas
-from netflixdask.store.blocks import owned
-from netflixdask.store.build.rows import Rows, number_of
+from netflixdask.store.build.rows import Numbering, Rows
+from netflixdask.store.build.words import Columns, WordLayout
 from netflixdask.store.manifest import BlockEntry, Side, TimeKind
 from netflixdask.store.parquet import write_parquet
-from netflixdask.store.readers.base import NULL_TIME, IdColumn
 
-Run = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[Any], NDArray[np.int64]]
-"""dst, src, rating, time (of length 0 without times)."""
+
+@dataclass(frozen=True)
+class Segment:
+    """The rows of one chunk for one block: words in memory, or where they stand in a file."""
+
+    words: Words | None
+    file: str = ""
+    start: int = 0
+    """First row in the file."""
+    rows: int = 0
+
+    def load(self, n_words: int) -> Words:
+        """Return the words, uint64[rows, n_words]."""
+        if self.words is not None:
+            return self.words
+        size = 8 * n_words
+        flat = np.fromfile(self.file, np.uint64, self.rows * n_words, offset=self.start * size)
+        if len(flat) != self.rows * n_words:
+            raise StageError(f"{self.file}: the run of a map task is cut short; run again")
+        return flat.reshape(-1, n_words)
 
 
 @dataclass(frozen=True)
 class SortedBlock:
-    """One block in its final order, and what was taken out of it."""
+    """One block in its final order, and what was taken out of it; packed."""
 
     by: Side
     first: int
     stop: int
-    run: Run
-    counts: NDArray[np.int64]
-    """int64[stop - first], ratings of each dst."""
-    duplicates: Run
-    scrubbed: Run
+    words: Words
+    duplicates: Words
+    scrubbed: Words
 
 
 @dataclass(frozen=True, eq=False)
-class ShuffleRatings(MapReduce[Rows, dict[int, Run]]):
-    """Keyed by destination block, both orders in one pass over the rows."""
+class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
+    """Keyed by destination block, both orders in one pass over the rows.
+
+    Runs in memory take 8 (or 16) bytes a row and order; with ``runs`` they are files and a map
+    task holds one chunk. A reduce task holds twice the words of its block and the columns.
+    """
 
     name: ClassVar[str] = "ingest-shuffle"
     split_every: ClassVar[int] = 1 << 30  # runs are collected, not reduced: no tree
 
-    user_ids: IdColumn
-    item_ids: IdColumn
+    users: Numbering
+    items: Numbering
     user_edges: NDArray[np.int64]
     item_edges: NDArray[np.int64]
-    whole: bool
-    timed: bool
+    by_user: WordLayout
+    by_item: WordLayout
     scrub: NDArray[np.int64]
     """int64[n_pairs], sorted ``user_num << 32 | item_num`` of the pairs to move out."""
+    runs: str | None = None
+    """Folder of the run files, None = in memory."""
 
     def keys(self) -> list[Key]:
         """One key a block of each order."""
         users = [("user", b) for b in range(len(self.user_edges) - 1)]
         return [*users, *[("item", b) for b in range(len(self.item_edges) - 1)]]
 
-    def map_partition(self, blocks: Iterable[Rows]) -> dict[Key, dict[int, Run]]:
+    def map_partition(self, blocks: Iterable[Rows]) -> dict[Key, dict[int, Segment]]:
         """Number the rows and cut them by destination, stably."""
-        out: dict[Key, dict[int, Run]] = {}
-        none = np.zeros(0, np.int64)
+        out: dict[Key, dict[int, Segment]] = {}
         for rows in blocks:
-            user = number_of(rows.user_id, self.user_ids)
-            item = number_of(rows.item_id, self.item_ids)
-            rating = rows.rating.astype(np.int8) if self.whole else rows.rating
-            time = none
-            if self.timed:
-                time = none if rows.time is None else rows.time
-                if len(time) != len(user):
-                    time = np.full(len(user), NULL_TIME, np.int64)
-            sides: list[tuple[Side, Any, Any, Any]] = [
-                ("user", user, item, self.user_edges),
-                ("item", item, user, self.item_edges),
-            ]
-            for by, dst, src, edges in sides:
-                order, offsets = partition_rows(dst, edges)
-                columns = [c[order] if len(c) else c for c in (dst, src, rating, time)]
+            user, item = self.users(rows.user_id), self.items(rows.item_id)
+            sides: list[tuple[Side, Any, Any]] = [("user", user, item), ("item", item, user)]
+            for by, dst, src in sides:
+                edges, layout = self._side(by)
+                code = layout.codes(rows.rating)
+                words, offsets = layout.pack(dst, src, code, rows.time, rows.null_time, edges)
+                file = self._keep(words, rows.index, by)
                 for block in range(len(edges) - 1):
-                    a, b = offsets[block], offsets[block + 1]
+                    a, b = int(offsets[block]), int(offsets[block + 1])
                     if b > a:
-                        run = tuple(c[a:b] if len(c) else c for c in columns)
-                        out.setdefault((by, block), {})[rows.index] = run  # type: ignore[assignment]
+                        segment = Segment(None if file else words[a:b], file, a, b - a)
+                        out.setdefault((by, block), {})[rows.index] = segment
         return out
 
-    def combine(self, a: dict[int, Run], b: dict[int, Run]) -> dict[int, Run]:
+    def _keep(self, words: Words, index: int, by: Side) -> str:
+        """Write a run to its file where runs are files; a task that runs twice replaces it."""
+        if self.runs is None:
+            return ""
+        path = Path(self.runs) / f"{by}-{index:012d}.run"
+        temporary = path.with_suffix(".tmp")
+        words.tofile(temporary)
+        temporary.replace(path)
+        return str(path)
+
+    def combine(self, a: dict[int, Segment], b: dict[int, Segment]) -> dict[int, Segment]:
         """Collect the runs under their chunk's position."""
         return a | b
 
-    def copy(self, acc: dict[int, Run]) -> dict[int, Run]:
+    def copy(self, acc: dict[int, Segment]) -> dict[int, Segment]:
         """Collecting makes a new dictionary and changes no run."""
         return acc
 
-    def finalize(self, key: Key, acc: dict[int, Run]) -> SortedBlock:
+    def finalize(self, key: Key, acc: dict[int, Segment]) -> SortedBlock:
         """Sort one block, drop repeated pairs, take the scrubbed ones out."""
         by: Side = "user" if key[0] == "user" else "item"
-        edges = self.user_edges if by == "user" else self.item_edges
-        n_src = len(self.item_ids) if by == "user" else len(self.user_ids)
+        edges, layout = self._side(by)
+        n_src = len(self.items) if by == "user" else len(self.users)
         first, stop = int(edges[int(key[1])]), int(edges[int(key[1]) + 1])
-        parts = [acc[index] for index in sorted(acc)]
-        dst, src, rating, time = (np.concatenate(c) for c in zip(*parts, strict=True))
-        dst, src, time = owned(dst, np.int32), owned(src, np.int32), owned(time, np.int64)
-        order = order_by_pair(dst, src, first, stop - first, n_src)
-        run = take((dst, src, rating, time), order)
-        keep = latest_of_pairs(run[0], run[1], run[3]).view(bool)
-        duplicates = take(run, np.flatnonzero(~keep))
-        if not keep.all():
-            run = take(run, np.flatnonzero(keep))
-        scrubbed = take(run, np.zeros(0, np.int64))
-        wanted = self._scrub_of(by, first, stop)
+        parts = [acc[index].load(layout.n_words) for index in sorted(acc)]
+        words = np.concatenate(parts)
+        del parts
+        words = sort_words(words, layout.key_shift, layout.src_bits, stop - first, n_src)
+        keep, n_dropped = keep_latest(words, layout.key_shift, layout.code_bits)
+        duplicates = words[:0]
+        if n_dropped:
+            kept = keep.view(bool)
+            duplicates, words = words[~kept], words[kept]
+        scrubbed = words[:0]
+        wanted = self._scrub_of(by, first, stop, layout.src_bits)
         if len(wanted):
-            packed = run[0].astype(np.int64) << 32 | run[1]
+            packed = (words[:, 0] >> np.uint64(layout.key_shift)).view(np.int64)
             at = np.searchsorted(packed, wanted)
             hit = at[(at < len(packed)) & (packed[np.minimum(at, len(packed) - 1)] == wanted)]
-            scrubbed = take(run, hit)
             stay = np.ones(len(packed), bool)
             stay[hit] = False
-            run = take(run, np.flatnonzero(stay))
-        counts = np.bincount(run[0] - first, minlength=stop - first).astype(np.int64)
-        return SortedBlock(by, first, stop, run, counts, duplicates, scrubbed)
+            scrubbed, words = words[hit], words[stay]
+        return SortedBlock(by, first, stop, words, duplicates, scrubbed)
 
-    def _scrub_of(self, by: Side, first: int, stop: int) -> NDArray[np.int64]:
-        """Pairs to move out of a block, as sorted ``dst << 32 | src``."""
+    def _side(self, by: Side) -> tuple[NDArray[np.int64], WordLayout]:
+        if by == "user":
+            return self.user_edges, self.by_user
+        return self.item_edges, self.by_item
+
+    def _scrub_of(self, by: Side, first: int, stop: int, src_bits: int) -> NDArray[np.int64]:
+        """Pairs to move out of a block, as sorted keys ``(dst - first) << src_bits | src``."""
         user, item = self.scrub >> 32, self.scrub & 0xFFFFFFFF
         dst, src = (user, item) if by == "user" else (item, user)
         inside = (dst >= first) & (dst < stop)
-        return np.sort(dst[inside] << 32 | src[inside])
+        return np.sort((dst[inside] - first) << src_bits | src[inside])
 
 
 @dataclass(frozen=True)
@@ -141,8 +174,9 @@ class BlockResult:
 
     entry: BlockEntry
     counts: NDArray[np.int64]
-    duplicates: Run
-    scrubbed: Run
+    """int64[stop - first], ratings of each dst."""
+    duplicates: Columns
+    scrubbed: Columns
 
 
 @dataclass(frozen=True)
@@ -151,42 +185,33 @@ class WriteBlock:
 
     folder: str
     time_kind: TimeKind
-    whole: bool
+    by_user: WordLayout
+    by_item: WordLayout
 
     def __call__(self, key: Key, block: SortedBlock) -> BlockResult:
         """Write the block and describe it; item blocks keep nothing else."""
         base = Path(self.folder)
+        layout = self.by_user if block.by == "user" else self.by_item
+        schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
+        columns = layout.arrow(block.words, block.first, self.time_kind)
+        dst = columns[0].to_numpy()
+        counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
         path = base / f"by_{block.by}" / f"block-{int(key[1]):05d}.parquet"
-        table = run_table(block.run, block.by, self.time_kind, self.whole)
-        entry = write_parquet(table, path, base=base)
-        nothing = take(block.run, np.zeros(0, np.int64))
+        entry = write_parquet(pa.table(columns, schema=schema), path, base=base)
+        nothing = block.words[:0]
         from_user = block.by == "user"
         return BlockResult(
             entry=BlockEntry(**entry.model_dump(), first=block.first, last=block.stop - 1),
-            counts=block.counts,
-            duplicates=block.duplicates if from_user else nothing,
-            scrubbed=block.scrubbed if from_user else nothing,
+            counts=counts.astype(np.int64),
+            duplicates=layout.columns(block.duplicates if from_user else nothing, block.first),
+            scrubbed=layout.columns(block.scrubbed if from_user else nothing, block.first),
         )
 
 
-def take(run: Run, rows: NDArray[np.int64]) -> Run:
-    """Return the given rows of every column."""
-    return tuple(c[rows] if len(c) else c for c in run)  # type: ignore[return-value]
-
-
-def run_table(run: Run, by: Side, time_kind: TimeKind, whole: bool) -> pa.Table:
-    """Return a sorted run as the table of a block file."""
-    schema = schemas.ratings(time_kind, whole=whole, first=by)
-    columns = [pa.array(run[0]), pa.array(run[1]), pa.array(run[2])]
-    if time_kind != "none":
-        columns.append(time_array(run[3], time_kind))
-    return pa.table(dict(zip(schema.names, columns, strict=True))).cast(schema)
-
-
-def time_array(time: NDArray[np.int64], kind: TimeKind) -> pa.Array:
-    """Return days or seconds as date32 or timestamp[s], ``NULL_TIME`` as null."""
-    unknown = time == NULL_TIME
+def time_array(time: NDArray[Any], kind: TimeKind) -> pa.Array:
+    """Return days or seconds as date32 or timestamp[s]; the type's lowest value is null."""
+    unknown = time == np.iinfo(time.dtype).min
     if kind == "timestamp":
-        return pa.array(time, pa.int64(), mask=unknown).cast(pa.timestamp("s"))
+        return pa.array(time.astype(np.int64), mask=unknown).cast(pa.timestamp("s"))
     small = np.where(unknown, 0, time).astype(np.int32)
-    return pa.array(small, pa.int32(), mask=unknown).cast(pa.date32())
+    return pa.array(small, mask=unknown).cast(pa.date32())

@@ -25,7 +25,7 @@ def scan_tar(stream: BinaryIO) -> list[tuple[str, int, int]] | None:
     Returns:
         None if the archive is not plain, or is not whole.
     """
-    found = []
+    found: list[tuple[str, int, int]] = []
     offset = 0
     end = bytes(TAR_BLOCK)
     while True:

@@ -12,10 +12,12 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import netflixdask as nd
 from netflixdask.cluster import open_client
 from netflixdask.errors import DataFormatError, InputError, StoreError
 from netflixdask.store import RatingsStore, open_store
@@ -157,6 +159,80 @@ def sample(n: int = 400) -> pd.DataFrame:
             "time": rng.integers(12_000, 12_500, n),
         }
     )
+
+
+WIDE = st.lists(
+    st.tuples(
+        st.integers(-(2**62), 2**62) | st.integers(0, 3),
+        st.integers(0, 3),
+        st.sampled_from([0.5, 3.0, 4.5]),
+        st.integers(-(2**40), 2**40) | st.just(NULL_TIME),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=40)
+@given(rows=WIDE, cuts=st.lists(st.integers(0, 30), max_size=3), floats=st.booleans())
+def test_wide_ids_times_and_ratings_take_two_words_a_row(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], cuts: list[int], floats: bool
+) -> None:
+    frame = pd.DataFrame(rows, columns=["user", "item", "rating", "time"])
+    if floats:
+        frame["rating"] = frame.rating + np.linspace(0, 0.123, len(frame)).astype("f4")
+    source = Made(
+        layout="made",
+        files=(FILE,),
+        id_kinds=IdKinds("int", "int"),
+        time_kind="timestamp",
+        frame=frame,
+        cuts=tuple(cuts),
+    )
+    store = build(source, tmp_path_factory.mktemp("wide") / "s", block_ratings=7)
+    kept = frame.sort_values("time", kind="stable").drop_duplicates(["user", "item"], keep="last")
+    for by, other in (("user", "item"), ("item", "user")):
+        expected = kept.sort_values([by, other])
+        found = rows_of(store, by)
+        np.testing.assert_array_equal(found[["user", "item"]], expected[["user", "item"]])
+        np.testing.assert_array_equal(found.rating, expected.rating.astype("f4"))
+        time = pq.read_table(store.folder / f"by_{by}").column("time")
+        seconds = time.cast(pa.timestamp("s")).cast("int64")
+        assert seconds.fill_null(NULL_TIME).to_pylist() == expected.time.tolist()
+
+
+@pytest.mark.parametrize("limit", [1, None])
+def test_runs_on_disk_and_in_memory_give_the_same_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: int | None
+) -> None:
+    text = tmp_path / "r.csv"
+    sample().assign(time="2004-02-29").to_csv(text, index=False)
+    with open_client("sequential"):
+        options = {"user": "user", "item": "item", "time": "time", "chunk_bytes": 900}
+        store = nd.ingest(text, tmp_path / "s", block_ratings=90, memory_limit=limit, **options)
+    said = capsys.readouterr().err
+    assert ("shuffle on disk" in said) is (limit == 1)
+    again = build(made(sample().assign(time=12477)), tmp_path / "t", block_ratings=90)
+    assert again.fingerprint == store.fingerprint
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["gen-000001", "manifest.json"]
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "r.csv"
+    sample().to_csv(text, index=False)
+
+    class Growing(Made):
+        def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:
+            with text.open("a") as stream:
+                stream.write("1,1,1,1\n")
+            return []
+
+    source = Growing(
+        layout="made", files=(SourceFile(str(text)),), time_kind="date", frame=sample()
+    )
+    with pytest.raises(InputError, match=r"r\.csv: changed while it was read"):
+        build(source, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("n_blocks", [None, 1, 3, 10, 1000])
