@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -14,6 +15,18 @@ class Config(pydantic.BaseModel):
     """A frozen, typed set of options that forbids unknown names."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, data: Any) -> Any:
+        """Let ``--set models=bias,als`` give a field that is a tuple."""
+        if not isinstance(data, Mapping):
+            return data
+        found = dict(data)
+        for name, field in cls.model_fields.items():
+            if typing.get_origin(field.annotation) is tuple and isinstance(found.get(name), str):
+                found[name] = [part.strip() for part in found[name].split(",") if part.strip()]
+        return found
 
     @classmethod
     def build(cls, config: Self | None = None, /, **options: Any) -> Self:

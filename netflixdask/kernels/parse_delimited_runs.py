@@ -51,58 +51,61 @@ _DATE: Final = U64(int.from_bytes(b"0000-00-", "little"))
 _DATE_ADD: Final = U64(int.from_bytes(b"\x76\x76\x76\x76\x7f\x76\x76\x7f", "little"))
 _BYTE: Final = U64(0xFF)
 _DOT: Final = U64(ord(".") ^ ord("0"))
-_BAD: Final = -1
+# np.int64(), as int() of an unsigned number is unsigned in numba, and its product with a signed
+# one a float.
+_BAD: Final = np.int64(-1)
+_NULL: Final = np.int64(NULL)
 _SCALES: Final = 10 ** np.arange(9)
 
 
 @numba.njit(nogil=True, cache=True)
-def _digits(buf: Bytes, start: int, length: int) -> int:
+def _digits(buf: Bytes, start: int, length: int) -> np.int64:
     """Return the number of 1 .. 16 digits, or -1."""
     if length <= 0 or length > 16:
         return _BAD
     if length <= 8:
         word = (load_word(buf, start) ^ ZEROS) << U64(64 - 8 * length)
-        return _BAD if flags(word) != U64(0) else int(number_of(word))
+        return _BAD if flags(word) != U64(0) else np.int64(number_of(word))
     word = (load_word(buf, start) ^ ZEROS) << U64(128 - 8 * length)
     last = load_word(buf, start + length - 8) ^ ZEROS
     if (flags(word) | flags(last)) != U64(0):
         return _BAD
-    return int(number_of(word)) * 100_000_000 + int(number_of(last))
+    return np.int64(number_of(word)) * 100_000_000 + np.int64(number_of(last))
 
 
 @numba.njit(nogil=True, cache=True, forceinline=True)
-def _seconds(buf: Bytes, start: int, length: int) -> int:
+def _seconds(buf: Bytes, start: int, length: int) -> np.int64:
     """Return a number like :func:`_digits`; for 9 to 16 digits without a branch on their number.
 
     Seconds have nine digits until 2001 and ten since, so a branch would often go wrong.
     """
     if length < 9 or length > 16:
-        return int(_digits(buf, start, length))
+        return _digits(buf, start, length)
     word = load_word(buf, start) ^ ZEROS
     rest = (load_word(buf, start + 8) ^ ZEROS) << U64(128 - 8 * length)
     if (flags(word) | flags(rest)) != U64(0):
         return _BAD
-    return int(number_of(word)) * _SCALES[U64(length - 8)] + int(number_of(rest))
+    return np.int64(number_of(word)) * _SCALES[U64(length - 8)] + np.int64(number_of(rest))
 
 
 @numba.njit(nogil=True, cache=True, forceinline=True)
-def _tenths(buf: Bytes, start: int, length: int) -> int:
+def _tenths(buf: Bytes, start: int, length: int) -> np.int64:
     """Return ten times a rating like ``4``, ``3.5`` or ``10``, or -1."""
     word = load_word(buf, start) ^ ZEROS
     first, second, third = word & _BYTE, (word >> U64(8)) & _BYTE, (word >> U64(16)) & _BYTE
     if first > U64(9):
         return _BAD
     if length == 1:
-        return int(first) * 10
+        return np.int64(first) * 10
     if length == 3 and second == _DOT and third <= U64(9):
-        return int(first) * 10 + int(third)
+        return np.int64(first) * 10 + np.int64(third)
     if length == 2 and second <= U64(9):
-        return int(first) * 100 + int(second) * 10
+        return np.int64(first) * 100 + np.int64(second) * 10
     return _BAD
 
 
 @numba.njit(nogil=True, cache=True, forceinline=True)
-def _day(buf: Bytes, start: int) -> int:
+def _day(buf: Bytes, start: int) -> np.int64:
     """Return the day of ``YYYY-MM-DD`` from 1900 to 2058, or ``NULL`` for anything else."""
     head = load_word(buf, start) ^ _DATE
     tail = load_word(buf, start + 8) ^ ZEROS
@@ -118,12 +121,12 @@ def _day(buf: Bytes, start: int) -> int:
         or year >= U64(N_YEARS)
         or month >= U64(16)
     ):
-        return NULL
+        return _NULL
     entry = U64(MONTHS[year << U64(4) | month])
     of_month = tens * U64(10) + ones
     if of_month - U64(1) >= (entry & U64(31)):  # also where the month does not exist
-        return NULL
-    return int(entry >> U64(5)) + int(of_month) + (FIRST_DAY - 1)
+        return _NULL
+    return np.int64(entry >> U64(5)) + np.int64(of_month) + (FIRST_DAY - 1)
 
 
 @numba.njit(nogil=True, cache=True)

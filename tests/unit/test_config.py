@@ -40,3 +40,20 @@ def test_object_and_options_together_are_refused() -> None:
 def test_options_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Options().size = 5  # type: ignore[misc]
+
+
+class Listed(Config):
+    """Options of a test."""
+
+    models: tuple[str, ...] = ("als",)
+    """Names."""
+    sizes: tuple[int, ...] = ()
+    """Numbers."""
+
+
+def test_a_list_is_given_as_text_with_commas() -> None:
+    found = Listed.from_strings({"models": "bias, knn", "sizes": "3"})
+    assert (found.models, found.sizes) == (("bias", "knn"), (3,))
+    assert Listed.build(models=["a"]).models == ("a",)
+    with pytest.raises(ConfigError, match=r"sizes\.0 = 'x'"):
+        Listed.from_strings({"sizes": "x"})

@@ -147,6 +147,15 @@ def test_the_edges_of_int32(line: str, number: str) -> None:
     assert run(raw, form_of()) == plain(raw, form_of())
 
 
+@given(st.integers(1, 20), st.data())
+def test_ids_of_every_length_are_exact(length: int, data: st.DataObject) -> None:
+    number = data.draw(st.integers(10 ** (length - 1), 10**length - 1))
+    raw = f"{number},1,3,5\n2,{number},4,6\n".encode()
+    found = run(raw, form_of())
+    assert found == plain(raw, form_of())
+    assert found[0] == ([(number, 1, 3, 5), (2, number, 4, 6)] if number < 2**63 else [])
+
+
 @pytest.mark.parametrize(
     "rating", ["0", "5", "10", "99", "100", "255", "256", "-1", "-0", "0.5", "9.9", "10.5", "1e1"]
 )
