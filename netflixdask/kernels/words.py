@@ -1,9 +1,11 @@
-"""The shuffle's packed rows: one 64-bit word a rating where its parts fit, else two.
+"""The shuffle's packed rows: one 64-bit word a rating where its parts fit, else two or three.
 
 ::
 
-    n_words = 1     | dst | src | time | code |        n_words = 2     | dst | src |
-                     ───── key ─────                                   | time | code |
+    n_words = 1   | dst | src | time | code |
+                   ── key ───
+    n_words = 2   | dst | src |  | time | code |
+    n_words = 3   | dst | src |  | time |  | code |
 
 ``dst`` counts from the first number of its block, ``time`` is 0 for unknown, else the time less
 the lowest plus 1, ``code`` is the rating on its scale (or the bits of a float32). Sorting a block
@@ -79,8 +81,8 @@ def scatter_words(
         edges: int64[n_blocks + 1]; block b holds ``edges[b] <= dst < edges[b + 1]``.
         src_bits: bits of src.
         code_bits: bits of code.
-        key_shift: position of the key in its word: the bits of time and code, or 0 of two words.
-        n_words: 1 or 2.
+        key_shift: position of the key in its word: the bits of time and code if it is the only one.
+        n_words: 1, 2 or 3.
 
     Returns:
         words: uint64[n, n_words], rows of block 0 first, each block's in their former order.
@@ -112,7 +114,9 @@ def scatter_words(
             words[at, 0] = key << np.uint64(key_shift) | load
         else:
             words[at, 0] = key
-            words[at, 1] = load
+            words[at, 1] = load if n_words == 2 else when
+            if n_words == 3:
+                words[at, 2] = np.uint64(code[row])
     return words, offsets
 
 
@@ -188,8 +192,10 @@ def keep_latest(words: Words, key_shift: int, code_bits: int) -> tuple[NDArray[n
         if words[row, 0] >> shift == words[best, 0] >> shift:
             if n_words == 1:
                 now, then = (words[row, 0] & below) >> low, (words[best, 0] & below) >> low
-            else:
+            elif n_words == 2:
                 now, then = words[row, 1] >> low, words[best, 1] >> low
+            else:
+                now, then = words[row, 1], words[best, 1]
             dropped += 1
             if now < then:
                 keep[row] = 0
@@ -233,12 +239,12 @@ def unpack_words(
     timed, unknown = len(time) > 0, 0
     for row in range(n):
         key = words[row, 0] >> shift
-        load = words[row, 0] & load_mask if n_words == 1 else words[row, 1]
+        load = words[row, 0] & load_mask if n_words == 1 else words[row, n_words - 1]
         dst[row] = first + np.int64(key >> bits)
         src[row] = np.int64(key & src_mask)
         code[row] = np.uint32(load & code_mask)
         if timed:
-            when = np.int64(load >> np.uint64(code_bits))
+            when = np.int64(load >> np.uint64(code_bits) if n_words < 3 else words[row, 1])
             if when == 0:
                 unknown += 1
                 time[row] = 0

@@ -221,6 +221,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=None, help="stop after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the first round")
     args = parser.parse_args()
+    faulthandler.enable()
     end = time.monotonic() + 60 * args.minutes
     ended: Counter[str] = Counter()
     seed = args.seed

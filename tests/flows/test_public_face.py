@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -105,8 +106,9 @@ def check(done: subprocess.CompletedProcess[str], folder: Path) -> None:
 
     said = done.stderr.splitlines()
     assert said[0].startswith("dashboard http://127.0.0.1:")
-    assert sum(line.startswith("ingest ") for line in said) == 2
-    assert any(line.startswith("als ") for line in said)
+    stages = re.findall(r"^([\w-]+) +\d+\.\d\d s", done.stderr, re.MULTILINE)
+    assert stages.count("ingest") == 2
+    assert {"als", "similarity", "bias-baseline", "canopy-kmeans"} <= set(stages)
     assert "Warning" not in done.stderr
     assert nd.open_store(folder / "work/mine").time_kind == "date"
     assert nd.open_store(folder / "work/store").time_kind == "timestamp"
@@ -170,7 +172,8 @@ with nd.open_client("sequential"):
     said = done.stderr.splitlines()
     assert said[0] == "no client is open: the laptop scheduler is started for this call"
     assert said[1].startswith("dashboard http://127.0.0.1:")
-    assert [line.split()[0] for line in said[2:]] == ["ingest", "stats"]
+    stages = re.findall(r"^(\w+) +\d+\.\d\d s", done.stderr, re.MULTILINE)
+    assert stages == ["ingest", "stats"]
 
 
 @pytest.mark.distributed
@@ -187,5 +190,5 @@ with distributed.Client(**options, host="127.0.0.1", protocol="tcp://") as clien
     done = python(folder, "-", stdin=code)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['ingest', 'ingest']\n"
-    (said,) = done.stderr.splitlines()
-    assert said.startswith("ingest ")
+    assert "dashboard" not in done.stderr
+    assert "no client is open" not in done.stderr

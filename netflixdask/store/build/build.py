@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from netflixdask.errors import InputError
 from netflixdask.mapreduce import Engine, Handle, Key, run, use_engine
-from netflixdask.progress import say
-from netflixdask.store import schemas
 from netflixdask.store.build.distinct import DistinctIds, SparseCounts, rating_scale
 from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
 from netflixdask.store.build.plan import ShufflePlan, Watched, plan_shuffle, watch
@@ -29,10 +25,18 @@ from netflixdask.store.build.rows import (
     parse_parts,
     union_ids,
 )
-from netflixdask.store.build.shuffle import BlockResult, ShuffleRatings, WriteBlock, time_array
+from netflixdask.store.build.shuffle import BlockResult, ShuffleRatings, WriteBlock
+from netflixdask.store.build.sources import md5_of, source_entries, source_entry
+from netflixdask.store.build.tables import (
+    duplicate_table,
+    histogram,
+    item_table,
+    reject_table,
+    user_table,
+)
 from netflixdask.store.build.words import layout_of
 from netflixdask.store.build.writer import StoreWriter, new_store
-from netflixdask.store.manifest import Accounting, SourceEntry
+from netflixdask.store.manifest import Accounting
 from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.readers.base import (
     Chunk,
@@ -41,14 +45,12 @@ from netflixdask.store.readers.base import (
     OnError,
     Reject,
     Source,
-    SourceFile,
 )
 from netflixdask.store.readers.frames import DaskChunk, FrameChunk
 
 BLOCK_RATINGS = 4_000_000
 CHUNK_BYTES = 16 << 20
 MAPS_A_THREAD = 4  # map tasks of a pass: enough to balance, few enough to hold tables once each
-MAX_SOURCES = 100  # files listed one by one in the manifest; more are summed up in one entry
 
 
 def build_from_source(
@@ -85,9 +87,9 @@ def build_from_source(
         # Cut before the stage: Dask warns when a dataframe is taken apart inside a span.
         chunks = source.chunks(chunk_bytes)
         plan = plan_shuffle(source, block_ratings, memory_limit, engine.n_threads)
-        say(plan.sentence())
         watched = watch(source.files)
-        with engine.stage("ingest"):
+        with engine.stage("ingest") as progress:
+            progress.note(plan.sentence())
             build = _Build(source, writer, engine, on_error, block_ratings, numbered, plan)
             return build.run(chunks, watched, config or {})
 
@@ -112,8 +114,12 @@ class _Build:
         framed = any(isinstance(chunk, DaskChunk | FrameChunk) for chunk in chunks)
         asides: Handle = (None, [])
         if not framed:  # a frame brings no other files, and would travel whole to ask for them
-            asides = engine.submit(_asides, source, self.on_error, name="ingest-titles")
-        hashes = engine.submit(_md5, source.files, name="ingest-md5")
+            parts = [
+                engine.submit(part, name="ingest-holdouts", index=at)
+                for at, part in enumerate(source.holdout_parts())
+            ]
+            asides = engine.submit(_asides, source, self.on_error, parts, name="ingest-titles")
+        hashes = engine.submit(md5_of, source.files, name="ingest-md5")
         parsed = self.partitions(chunks, framed)
         n_maps = MAPS_A_THREAD * engine.n_threads
         found = run(DistinctIds(), parsed, engine=engine, n_maps=n_maps)
@@ -140,9 +146,9 @@ class _Build:
             table, more = self.holdout_table(holdout, users, items, by_user)
             rejects = [*rejects, *more, *holdout.rejects]
             held[holdout.name] = writer.write(f"holdout/{holdout.name}.parquet", table)
-            entries.append(_entry(holdout.file, holdout.name, len(holdout.ratings)))
+            entries.append(source_entry(holdout.file, holdout.name, len(holdout.ratings)))
             if holdout.judging is not None:
-                entries.append(_entry(holdout.judging, "judging", len(holdout.ratings)))
+                entries.append(source_entry(holdout.judging, "judging", len(holdout.ratings)))
         user_counts = np.concatenate([block.counts for block in by_user])
         item_counts = np.concatenate([block.counts for block in by_item])
         account = Accounting(
@@ -155,19 +161,19 @@ class _Build:
         watched.check()
         check_counts(account, int(item_counts.sum()), source)
         kinds = source.id_kinds
-        duplicates = _duplicates(by_user, users, items, source) if account.duplicates else None
+        duplicates = duplicate_table(by_user, users, items, source) if account.duplicates else None
         return writer.commit(
             n_users=len(users),
             n_items=len(items),
             n_ratings=account.ratings,
             rating=shuffle.by_user.scale,
             time_kind=source.time_kind,
-            stars=_histogram(values, value_counts, by_user),
+            stars=histogram(values, value_counts, by_user),
             user_id_kind=kinds.user,
             item_id_kind=kinds.item,
             id_generations={"users": [len(users)], "items": [len(items)]},
             layout=source.layout,
-            sources=[*_sources(source.files, engine.gather([hashes])[0], n_rows), *entries],
+            sources=[*source_entries(source.files, engine.gather([hashes])[0], n_rows), *entries],
             accounting=account,
             by_user=[block.entry for block in by_user],
             by_item=[block.entry for block in by_item],
@@ -177,7 +183,7 @@ class _Build:
             ),
             holdout=held,
             duplicates=writer.write("duplicates.parquet", duplicates) if duplicates else None,
-            rejects=writer.write("rejects.parquet", _reject_table(rejects)) if rejects else None,
+            rejects=writer.write("rejects.parquet", reject_table(rejects)) if rejects else None,
             config=config,
         )
 
@@ -190,7 +196,10 @@ class _Build:
     def numbering(self, found: SparseCounts, others: Sequence[IdColumn]) -> Numbering:
         """Number the ids seen and those of the holdouts."""
         if not self.numbered:
-            return Numbering.of(union_ids([found.ids, *others]) if others else found.ids)
+            seen = Numbering.of(found.ids)
+            # Nearly all ids of a holdout are in training: only the others are sorted in.
+            unknown = [some for ids in others if len(some := seen.missing(ids))]
+            return Numbering.of(union_ids([found.ids, *unknown])) if unknown else seen
         low, high = int(np.min(found.ids)), int(np.max(found.ids))
         if low < 0:
             raise InputError(f"dataframe: number {low} is negative; expected 0-based numbers")
@@ -276,8 +285,11 @@ def _parse_partition(index: int, parser: Any, frame: Any, on_error: OnError) -> 
     return compact(index << PART_BITS, parser(frame, on_error))
 
 
-def _asides(source: Source, on_error: OnError) -> tuple[pa.Table | None, list[Holdout]]:
-    return source.titles(), source.holdouts(on_error)
+def _asides(
+    source: Source, on_error: OnError, parts: Sequence[Any]
+) -> tuple[pa.Table | None, list[Holdout]]:
+    holdouts = source.join_holdouts(parts) if parts else source.holdouts(on_error)
+    return source.titles(), holdouts
 
 
 def _edges(domain: Numbering, found: SparseCounts, block_ratings: int) -> NDArray[np.int64]:
@@ -290,111 +302,3 @@ def _edges(domain: Numbering, found: SparseCounts, block_ratings: int) -> NDArra
     cuts = np.unique(np.searchsorted(ends, wanted) + 1)
     cuts = cuts[(cuts < len(domain)) & (ends[np.minimum(cuts, len(domain)) - 1] < ends[-1])]
     return np.concatenate([[0], cuts, [len(domain)]]).astype(np.int64)
-
-
-def _histogram(
-    values: NDArray[np.float32], counts: NDArray[np.int64], by_user: Sequence[BlockResult]
-) -> dict[str, int]:
-    """Count the training ratings of each value: those read less those taken out."""
-    left = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    for block in by_user:
-        for run_ in (block.duplicates, block.scrubbed):
-            gone, n = np.unique(run_.rating.astype(np.float32), return_counts=True)
-            for value, count in zip(gone.tolist(), n.tolist(), strict=True):
-                left[value] -= count
-    return {f"{value:.6g}": count for value, count in sorted(left.items())}
-
-
-def _duplicates(
-    by_user: Sequence[BlockResult], users: Numbering, items: Numbering, source: Source
-) -> pa.Table:
-    runs = [block.duplicates for block in by_user]
-    dst, src, rating, time = (np.concatenate(c) for c in zip(*runs, strict=True))
-    schema = schemas.duplicates(source.id_kinds.user, source.id_kinds.item, source.time_kind)
-    kind = "date" if source.time_kind == "none" else source.time_kind
-    times = time_array(time, kind) if len(time) else pa.nulls(len(dst), schema.field("time").type)
-    columns = [users.raw(dst), items.raw(src), rating.astype(np.float32), times]
-    return pa.table(dict(zip(schema.names, columns, strict=True))).cast(schema)
-
-
-def user_table(ids: IdColumn, counts: NDArray[np.int64], kind: Any) -> pa.Table:
-    """Return users.parquet."""
-    number = np.arange(len(ids), dtype=np.int32)
-    columns = {"user_num": number, "user_id": pa.array(ids), "n_ratings": counts}
-    return pa.table(columns).cast(schemas.users(kind))
-
-
-def item_table(
-    ids: IdColumn, counts: NDArray[np.int64], kind: Any, titles: pa.Table | None
-) -> pa.Table:
-    """Return items.parquet; an item without a line in ``titles`` has null title and year."""
-    n = len(ids)
-    title: Any = pa.nulls(n, pa.string())
-    year: Any = pa.nulls(n, pa.int16())
-    keys = pa.array(ids)
-    if titles is not None:
-        at = pc.index_in(keys, value_set=titles.column("item_id").combine_chunks().cast(keys.type))
-        title, year = titles.column("title").take(at), titles.column("year").take(at)
-    columns = {
-        "item_num": np.arange(n, dtype=np.int32),
-        "item_id": keys,
-        "title": title,
-        "year": year,
-        "n_ratings": counts,
-    }
-    return pa.table(columns).cast(schemas.items(kind))
-
-
-def _reject_table(rejects: Sequence[Reject]) -> pa.Table:
-    rows = [{"file": r.file, "line": r.line, "text": r.text, "reason": r.reason} for r in rejects]
-    return pa.Table.from_pylist(rows, schema=schemas.REJECTS)
-
-
-def _entry(file: SourceFile, role: str, rows: int | None, md5: str | None = None) -> SourceEntry:
-    return SourceEntry(file=file.name, role=role, size=file.size, md5=md5, rows=rows)
-
-
-def _md5(files: Sequence[SourceFile]) -> dict[str, str]:
-    """Return the md5 of every file that is one, by path; archives once for all members."""
-    digests = {}
-    for path in dict.fromkeys(file.path for file in files):
-        if Path(path).is_file():
-            with Path(path).open("rb") as stream:
-                digests[path] = hashlib.file_digest(stream, _md5_for_identity).hexdigest()
-    return digests
-
-
-def _md5_for_identity() -> Any:
-    return hashlib.md5(usedforsecurity=False)
-
-
-def _sources(
-    files: Sequence[SourceFile], digests: dict[str, str], n_rows: int
-) -> list[SourceEntry]:
-    paths = list(dict.fromkeys(file.path for file in files))
-    sizes = dict.fromkeys(paths, 0)
-    for file in files:
-        sizes[file.path] = (
-            max(sizes[file.path], file.size)
-            if file.member is None
-            else (sizes[file.path] + file.size)
-        )
-    if len(paths) > MAX_SOURCES:
-        whole = hashlib.md5(usedforsecurity=False)
-        for path in paths:
-            whole.update(f"{Path(path).name} {digests.get(path)}\n".encode())
-        name = f"{Path(paths[0]).parent} ({len(paths)} files)"
-        return [
-            SourceEntry(
-                file=name,
-                role="ratings",
-                size=sum(sizes.values()),
-                md5=whole.hexdigest(),
-                rows=n_rows,
-            )
-        ]
-    rows = n_rows if len(paths) == 1 else None
-    return [
-        SourceEntry(file=path, role="ratings", size=sizes[path], md5=digests.get(path), rows=rows)
-        for path in paths
-    ]

@@ -36,10 +36,8 @@ class ShufflePlan:
         """Say it."""
         rows = f"about {self.n_rows:,} rows" if self.n_rows else "rows of a dataframe"
         where = "on disk, reading the text twice" if self.on_disk else "in memory"
-        return (
-            f"ingest: {rows}, about {self.memory / 1e9:.1f} GB of {self.limit / 1e9:.1f} GB: "
-            f"shuffle {where}"
-        )
+        memory = f"about {self.memory / 1e9:.1f} GB of {self.limit / 1e9:.1f} GB"
+        return f"{rows}, {memory}: shuffle {where}"
 
 
 def plan_shuffle(

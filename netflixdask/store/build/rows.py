@@ -144,6 +144,11 @@ class Numbering:
         found = pc.index_in(pa.array(ids).cast(pa.string()), value_set=domain)
         return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int32)
 
+    def missing(self, ids: IdColumn) -> IdColumn:
+        """Return those of ``ids`` that are not in the domain."""
+        unknown = self(ids) < 0
+        return ids[unknown] if isinstance(ids, np.ndarray) else ids.filter(pa.array(unknown))
+
     def raw(self, number: NDArray[np.int32]) -> Any:
         """Return the raw ids of numbers."""
         if isinstance(self.domain, np.ndarray):

@@ -42,8 +42,10 @@ class WordLayout:
     @property
     def n_words(self) -> int:
         """Words a row."""
-        bits = self.dst_bits + self.src_bits + self.time_bits + self.code_bits
-        return 1 if bits <= 64 else 2
+        load = self.time_bits + self.code_bits
+        if self.dst_bits + self.src_bits + load <= 64:
+            return 1
+        return 2 if load <= 64 else 3
 
     @property
     def key_shift(self) -> int:
@@ -136,10 +138,10 @@ class WordLayout:
         )
         unknown = None
         if n_unknown:
-            load = words[:, -1]
-            if self.n_words == 1:
-                load = load & np.uint64((1 << self.key_shift) - 1)
-            unknown = (load >> np.uint64(self.code_bits)) == 0
+            when = words[:, 0] & np.uint64((1 << self.key_shift) - 1)
+            if self.n_words > 1:
+                when = words[:, 1]
+            unknown = (when if self.n_words == 3 else when >> np.uint64(self.code_bits)) == 0
         return dst, src, self.stars(code), time, unknown
 
 

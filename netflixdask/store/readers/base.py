@@ -7,7 +7,7 @@ cut them; a :class:`Chunk` is small, picklable and read inside a task; nothing h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -181,6 +181,14 @@ class Source(ABC):
     def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:
         """Read the sets of pairs published beside the ratings."""
         return []
+
+    def holdout_parts(self) -> Sequence[Callable[[], Any]]:
+        """Return picklable calls that share the work of :meth:`holdouts`, one a task, if any."""
+        return ()
+
+    def join_holdouts(self, parts: Sequence[Any]) -> list[Holdout]:
+        """Join what the calls of :meth:`holdout_parts` returned."""
+        raise NotImplementedError(f"{self.layout}: holdouts do not come in parts")
 
 
 def null_time(time: NDArray[Any]) -> int:

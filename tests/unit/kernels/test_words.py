@@ -30,7 +30,7 @@ ROWS = st.lists(
 )
 
 
-@pytest.mark.parametrize("n_words", [1, 2])
+@pytest.mark.parametrize("n_words", [1, 2, 3])
 @pytest.mark.parametrize("timed", [True, False])
 @given(rows=ROWS, cuts=st.sets(st.integers(1, N_DST - 1)), by_src=st.booleans())
 def test_pack_sort_and_unpack(
