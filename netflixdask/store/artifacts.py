@@ -176,9 +176,9 @@ def new_artifact(
     path = Path(path).expanduser().absolute()
     created = prepare_folder(path, overwrite=overwrite)
     staging = path / f"{STAGING}{uuid.uuid4().hex[:12]}"
-    staging.mkdir()
     writer = ArtifactWriter(path, kind, staging)
     try:
+        staging.mkdir()
         yield writer
     finally:
         remove_staging(staging)

@@ -41,7 +41,6 @@ class StoreWriter:
         self.staging = staging
         self.folder = staging / "gen"
         """Where tasks write; entries are relative to it until :meth:`commit`."""
-        self.folder.mkdir()
         self.name = f"gen-{generation:06d}"
         """The folder's name once it is committed."""
 
@@ -93,9 +92,9 @@ def new_store(path: str | Path, *, overwrite: bool = False) -> Iterator[StoreWri
     if (path / MANIFEST).exists():
         generation = _is_store(path).generation + 1
     staging = path / f"{STAGING}{uuid.uuid4().hex[:12]}"
-    staging.mkdir()
     writer = StoreWriter(path, staging, generation)
     try:
+        writer.folder.mkdir(parents=True)
         yield writer
     finally:
         remove_staging(staging)
