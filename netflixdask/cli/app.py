@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import re
 import traceback
+from pathlib import Path
 
 import typer
 
 from netflixdask import __version__
-from netflixdask.cli import answer, data, fit, flows, stage
+from netflixdask.cli import answer, data, fit, flows, stage, store
 from netflixdask.cli.common import interruptible
 from netflixdask.errors import NetflixDaskError
 from netflixdask.progress import console
+from netflixdask.store.room import full_disk, full_sentence
 
 DEBUG = "NETFLIXDASK_DEBUG"
 
@@ -26,6 +28,7 @@ _SPOKEN = [
         (r"\b(format|ids|split)='([\w-]+)'", r"--\1 \2"),
         (r"\b(cold_start|how)='(\w+)'", r"--set \1=\2"),
         (r"\boverwrite=True\b", "--overwrite"),
+        (r"\bappend=True\b", "--append"),
         (r"\buser=, item=, rating= and time=", "--user, --item, --rating and --time"),
         (r"\bleave time= out\b", "leave --time out"),
         (r"\b(format|ids|split)=(?=[;,.)]|$)", r"--\1"),
@@ -44,6 +47,10 @@ app = typer.Typer(
 for module in (data, stage, fit, answer, flows):
     for verb in module.VERBS:
         app.command(verb.__name__.replace("_", "-"))(interruptible(verb))
+keeping = typer.Typer(help=store.HELP, no_args_is_help=True, rich_markup_mode=None)
+for verb in store.VERBS:
+    keeping.command(verb.__name__)(interruptible(verb))
+app.add_typer(keeping, name="store")
 
 
 def _version(wanted: bool) -> None:
@@ -73,6 +80,10 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except Exception as error:
         _debug()
+        full = full_disk(error)
+        if full is not None:
+            _say(f"error: {full_sentence(Path.cwd(), full)}")
+            return 1
         _say(
             f"error: {type(error).__name__}: {error} (unexpected; set {DEBUG}=1 for the traceback "
             "and report it)"

@@ -54,6 +54,9 @@ def ingest(
     ] = True,
     settings: Settings = None,
     overwrite: Overwrite = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to the store that is there.")
+    ] = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -72,9 +75,9 @@ def ingest(
         "scrub_probe": scrub_probe,
     }
     config = IngestConfig.build(**options | parse_settings(settings))
-    check_store_output(store, overwrite=overwrite)
+    check_store_output(store, overwrite=overwrite, append=append)
     with session(cluster, as_json, quiet) as out:
-        out.store(run_ingest(source, store, config=config, overwrite=overwrite))
+        out.store(run_ingest(source, store, config=config, overwrite=overwrite, append=append))
 
 
 def synth(

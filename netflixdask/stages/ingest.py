@@ -10,9 +10,9 @@ from dask.utils import parse_bytes
 from pydantic import PositiveInt
 
 from netflixdask.config import Config
-from netflixdask.store.build import build_from_source
+from netflixdask.store.build import build_from_source, check_store_output
 from netflixdask.store.build.build import BLOCK_RATINGS, CHUNK_BYTES
-from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.ratings import RatingsStore, open_store
 from netflixdask.store.readers import open_source, scratch_beside
 
 
@@ -55,9 +55,19 @@ class IngestConfig(Config):
 
 
 def ingest(
-    source: Any, out: str | Path, *, overwrite: bool = False, **options: Any
+    source: Any,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    append: bool = False,
+    **options: Any,
 ) -> RatingsStore:
     """Read ``source`` and write it as a store at ``out``.
+
+    With ``append`` the store at ``out`` gets a next generation that holds the ratings of both, as
+    if their files had been read one after the other: of repeated pairs the latest counts, ids that
+    are new are numbered after those that are there. Whoever has the old generation open can go on
+    reading it; ``netflixdask store clean`` removes it.
 
     Args:
         source: the Netflix Prize files in any layout they were published in, a MovieLens folder
@@ -65,6 +75,7 @@ def ingest(
             URL; or a pandas or Dask dataframe.
         out: the store's folder.
         overwrite: replace the store that is there.
+        append: add to the store that is there.
         options: fields of :class:`IngestConfig`, or ``config=`` such an object.
 
     Returns:
@@ -73,11 +84,16 @@ def ingest(
     Raises:
         DataFormatError: at the first bad row, with file and line.
         InputError: if a file, folder or column is not there or not as expected.
-        StoreError: if ``out`` exists and ``overwrite`` is not set.
+        StoreError: if ``out`` exists and neither ``overwrite`` nor ``append`` is set, or there is
+            no store to append to.
     """
     if isinstance(options.get("judging"), Path):
         options["judging"] = str(options["judging"])
     config = IngestConfig.build(options.pop("config", None), **options)
+    check_store_output(out, overwrite=overwrite, append=append)  # before archives are unpacked
+    ids = config.ids
+    if append and ids == "auto":
+        ids = ids_of(open_store(out))
     with scratch_beside(out) as scratch:
         raw = open_source(
             source,
@@ -86,7 +102,7 @@ def ingest(
             item=config.item,
             rating=config.rating,
             time=config.time,
-            ids=config.ids,
+            ids=ids,
             split=config.split,
             scrub_probe=config.scrub_probe,
             judging=config.judging,
@@ -96,9 +112,16 @@ def ingest(
             raw,
             out,
             overwrite=overwrite,
+            append=append,
             on_error=config.on_error,
             block_ratings=config.block_ratings,
             chunk_bytes=config.chunk_bytes,
             memory_limit=config.memory_limit,
             config=config.model_dump(exclude_defaults=True),
         )
+
+
+def ids_of(store: RatingsStore) -> Literal["auto", "int", "string"]:
+    """Return how to read the raw ids of rows that are appended: 7 is "7" where ids are strings."""
+    kinds = {store.manifest.user_id_kind, store.manifest.item_id_kind}
+    return kinds.pop() if len(kinds) == 1 else "auto"

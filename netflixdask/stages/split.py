@@ -27,7 +27,7 @@ from netflixdask.stages.split_time import cut_time, time_numbers
 from netflixdask.store import schemas
 from netflixdask.store.blocks import owned
 from netflixdask.store.build import new_store
-from netflixdask.store.manifest import Accounting, BlockEntry, Side
+from netflixdask.store.manifest import Accounting, BlockEntry, Side, stars_text
 from netflixdask.store.parquet import column, read_parquet, write_parquet
 from netflixdask.store.ratings import RatingsStore
 
@@ -239,7 +239,7 @@ def _write(
             n_ratings=n_left,
             rating=old.rating,
             time_kind=store.time_kind,
-            stars={f"{value:.6g}": stars[value] for value in sorted(stars)},
+            stars={stars_text(value): stars[value] for value in sorted(stars)},
             user_id_kind=old.user_id_kind,
             item_id_kind=old.item_id_kind,
             id_generations=old.id_generations,

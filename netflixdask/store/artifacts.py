@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +21,6 @@ import pydantic
 
 from netflixdask import __version__
 from netflixdask.errors import StoreError
-from netflixdask.progress import say
 from netflixdask.store.manifest import MANIFEST, SCHEMA_VERSION, digest, read_manifest, write_json
 from netflixdask.store.parquet import (
     FileEntry,
@@ -32,8 +28,14 @@ from netflixdask.store.parquet import (
     remove_half_written,
     write_parquet,
 )
-
-STAGING = ".staging-"
+from netflixdask.store.staging import (
+    Staged,
+    announce_moving,
+    check_folder,
+    check_free,
+    remove,
+    staged,
+)
 
 
 class ArtifactManifest(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -111,15 +113,18 @@ def open_artifact(path: str | Path, kind: str | None = None) -> Artifact:
 class ArtifactWriter:
     """Stages the files of one artifact; :meth:`commit` makes them appear together."""
 
-    def __init__(self, path: Path, kind: str, staging: Path) -> None:
-        self.path = path
+    def __init__(self, stage: Staged, kind: str) -> None:
+        self.path = stage.path
         self.kind = kind
-        self.dir = staging
+        self.dir = stage.folder
         """The staging folder; tasks may write files into it and :meth:`add` their entries."""
         self.artifact: Artifact | None = None
-        self.moving = False
-        """Whether :meth:`commit` has begun: what is below ``path`` is neither old nor new."""
+        self._stage = stage
         self._files: list[FileEntry] = []
+
+    def expect(self, n_bytes: int) -> None:
+        """Remember what the artifact is going to take, to be said if the disk is full."""
+        self._stage.needed = n_bytes
 
     def write(self, name: str, table: pa.Table) -> FileEntry:
         """Write ``table`` as ``name`` (such as ``"neighbors/part-00000.parquet"``)."""
@@ -138,7 +143,10 @@ class ArtifactWriter:
         inputs: dict[str, Any],
         stats: dict[str, Any] | None = None,
     ) -> Artifact:
-        """Move the files into place and write the manifest last."""
+        """Move the files into place, the manifest last.
+
+        Files beside an old artifact that its manifest does not name are kept.
+        """
         manifest = ArtifactManifest(
             kind=self.kind,
             package_version=__version__,
@@ -149,18 +157,26 @@ class ArtifactWriter:
             files=sorted(self._files, key=lambda entry: entry.file),
         )
         remove_half_written(self.dir)
-        # Without its manifest the old artifact is gone; from here on there is none until the end.
-        self.moving = True
-        (self.path / MANIFEST).unlink(missing_ok=True)
-        for old in self.path.iterdir():
-            if old != self.dir:
-                _remove(old)
-        for new in list(self.dir.iterdir()):
-            new.rename(self.path / new.name)
-        write_json(self.path / MANIFEST, manifest.model_dump(mode="json"))
-        self.dir.rmdir()
+        target = self.path / MANIFEST
+        names = _top(self._files)
+        if target.exists():
+            names |= _top(open_artifact(self.path).manifest.files)
+        # All is on the disk before the old artifact goes: what follows only renames and removes.
+        write_json(self.dir / MANIFEST, manifest.model_dump(mode="json"))
+        announce_moving(self._stage, names)
+        target.unlink(missing_ok=True)
+        for name in names:
+            remove(self.path / name)
+        for name in _top(self._files):
+            (self.dir / name).rename(self.path / name)
+        (self.dir / MANIFEST).rename(target)
         self.artifact = Artifact(self.path, manifest)
         return self.artifact
+
+
+def _top(files: Iterable[FileEntry]) -> set[str]:
+    """Return the names of files and folders in the artifact's folder itself."""
+    return {entry.file.split("/")[0] for entry in files}
 
 
 @contextlib.contextmanager
@@ -171,102 +187,27 @@ def new_artifact(
 
     Raises:
         StoreError: if ``path`` exists and is not what a killed run left (``overwrite`` replaces
-            an artifact, never a folder of something else).
+            an artifact, never a folder of something else), or another run is writing there.
+        StageError: if the disk was full.
     """
-    path = Path(path).expanduser().absolute()
-    created = prepare_folder(path, overwrite=overwrite)
-    staging = path / f"{STAGING}{uuid.uuid4().hex[:12]}"
-    writer = ArtifactWriter(path, kind, staging)
-    try:
-        staging.mkdir()
-        yield writer
-    finally:
-        remove_staging(staging)
-        if not (path / MANIFEST).exists():
-            for entry in path.iterdir() if writer.moving else ():
-                _remove(entry)
-            if created:
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+
+    def check(folder: Path) -> None:
+        check_folder(folder, overwrite=overwrite, ours=open_artifact)
+
+    with staged(Path(path).expanduser().absolute(), check) as stage:
+        yield ArtifactWriter(stage, kind)
 
 
-def check_output(
-    path: str | Path, *, overwrite: bool, ours: Callable[[Path], object] = open_artifact
-) -> None:
-    """Refuse a path where no output can go, and change nothing: long work asks before it begins.
-
-    Args:
-        path: the folder to be.
-        overwrite: what ``ours`` opens may be replaced.
-        ours: opens what is there, raises :class:`StoreError` if it is something else.
+def check_output(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse a path where no artifact can go, and change nothing: long work asks before it begins.
 
     Raises:
-        StoreError: if something is there that may not be replaced.
+        StoreError: if something is there that may not be replaced, or another run is writing
+            there.
     """
     path = Path(path).expanduser().absolute()
-    above = next(folder for folder in path.parents if folder.exists())
-    if not above.is_dir():
-        raise StoreError(f"{path}: cannot be made: {above} is a file; choose another path")
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise StoreError(f"{path}: is a file; expected a folder that does not exist yet")
-    if (path / MANIFEST).exists():
-        if not overwrite:
-            raise StoreError(
-                f"{path}: exists already; choose another path or replace it with overwrite=True"
-            )
-        ours(path)
-    elif any(path.iterdir()) and not _leftovers(path):
-        raise StoreError(
-            f"{path}: exists and holds other files (no {MANIFEST}); choose another path"
-        )
-
-
-def prepare_folder(
-    path: Path, *, overwrite: bool, ours: Callable[[Path], object] = open_artifact
-) -> bool:
-    """Make sure that ``path`` is a folder to write in; return whether it was made here.
-
-    What a killed run left (a staging folder and no manifest) is cleaned, and that is said.
-
-    Raises:
-        StoreError: if something else is there; see :func:`check_output`.
-    """
-    check_output(path, overwrite=overwrite, ours=ours)
-    if not path.exists():
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be made ({error.strerror}); choose another") from None
-        return True
-    complete = (path / MANIFEST).exists()
-    leftovers = _leftovers(path)
-    for entry in leftovers if complete else path.iterdir():
-        _remove(entry)
-    if leftovers:
-        say(f"{path}: cleaned what an interrupted run left there")
-    return bool(leftovers) and not complete
-
-
-def _leftovers(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if entry.name.startswith(STAGING)]
-
-
-def remove_staging(path: Path) -> None:
-    """Remove a staging folder, in which tasks of an interrupted run may still put files."""
-    for _ in range(10):
-        shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            return
-        time.sleep(0.05)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    check_folder(path, overwrite=overwrite, ours=open_artifact)
+    check_free(path)
 
 
 def now() -> str:

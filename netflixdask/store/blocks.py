@@ -127,7 +127,7 @@ class BlockLoader:
         )
 
 
-def owned(array: NDArray[Any], dtype: type) -> NDArray[Any]:
+def owned(array: NDArray[Any], dtype: type | None) -> NDArray[Any]:
     """Return a writeable, aligned, contiguous array, so that one kernel specialisation serves."""
     return np.require(array, dtype, ["C", "A", "W"])
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import pydantic
 import xxhash
 
@@ -98,6 +99,11 @@ class StoreManifest(pydantic.BaseModel, extra="forbid", frozen=True):
         """Digest of all file contents: equal ratings in equal blocks have equal fingerprints."""
         files = [*self.by_user, *self.by_item, self.users, self.items, *self.holdout.values()]
         return digest([self.schema_version, *[entry.checksum for entry in files]])
+
+
+def stars_text(value: float) -> str:
+    """Return a rating as the key of ``stars``: the shortest text that reads the same float32."""
+    return str(np.float32(value)).removesuffix(".0")
 
 
 def digest(value: Any) -> str:

@@ -139,8 +139,9 @@ def read_rows(path: Path, columns: list[str] | None, rows: tuple[int, int] | Non
             return table.slice(start - first, stop - start)
     except FileNotFoundError:
         raise StoreError(
-            f"{path}: the manifest names this file, but it is not there; the store was changed "
-            "by hand or is not visible from this machine; write it again"
+            f"{path}: the manifest names this file, but it is not there; the store was overwritten "
+            "or cleaned since it was opened, was changed by hand, or is not visible from this "
+            "machine; open it again, or write it again"
         ) from None
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(

@@ -23,6 +23,8 @@ from netflixdask.store.manifest import BlockEntry, Side, StoreManifest, TimeKind
 from netflixdask.store.parquet import column, read_parquet
 from netflixdask.store.queries import RatingsQueries
 
+_LOOKS = 5  # at a manifest that another run keeps replacing
+
 # Which store a dataframe made by `RatingsStore.ratings` shows, by the name of its graph.
 _frames: weakref.WeakValueDictionary[str, RatingsStore] = weakref.WeakValueDictionary()
 
@@ -267,16 +269,28 @@ class RatingsStore:
 def open_store(path: str | Path) -> RatingsStore:
     """Open the store at ``path``.
 
+    What is opened is one generation. It stays whole while others append to the store, and goes
+    when the store is overwritten, or cleaned after an append.
+
     Raises:
         StoreError: if there is none, it is incomplete, or newer than this package.
     """
     path = Path(path).expanduser().absolute()
-    store = RatingsStore(path, read_manifest(path, StoreManifest, "a ratings store"))
-    if not store.folder.is_dir():
-        raise StoreError(
-            f"{store.folder}: the manifest names this folder, but it is not there; ingest again"
-        )
-    return store
+    store = _opened(path)
+    for _ in range(_LOOKS):
+        if store.folder.is_dir():
+            return store
+        # The store may have been overwritten between the two looks.
+        before, store = store, _opened(path)
+        if store.manifest.generation == before.manifest.generation:
+            break
+    raise StoreError(
+        f"{store.folder}: the manifest names this folder, but it is not there; ingest again"
+    )
+
+
+def _opened(path: Path) -> RatingsStore:
+    return RatingsStore(path, read_manifest(path, StoreManifest, "a ratings store"))
 
 
 def store_of(frame: dd.DataFrame) -> RatingsStore | None:

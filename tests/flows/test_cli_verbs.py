@@ -303,13 +303,21 @@ def test_doctor_and_version(cli: Any, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--help"]) == 0
-    verbs = re.findall(r"^  ([a-z][a-z-]*)  ", capsys.readouterr().out, re.MULTILINE)
-    assert {"ingest", "synth", "similarity", "canopy", "fit", "evaluate", "recommend"} < set(verbs)
-    for verb in verbs:
-        assert run([verb, "--help"]) == 0
+    def verbs_of(*group: str) -> set[str]:
+        assert run([*group, "--help"]) == 0
+        return set(re.findall(r"^  ([a-z][a-z-]*)  ", capsys.readouterr().out, re.MULTILINE))
+
+    verbs = verbs_of()
+    assert {"ingest", "synth", "similarity", "canopy", "fit", "evaluate", "recommend"} < verbs
+    assert verbs_of("store") == {"info", "check", "clean"}
+    commands = [(verb,) for verb in verbs - {"store"}]
+    for command in [*commands, *[("store", verb) for verb in verbs_of("store")]]:
+        assert run([*command, "--help"]) == 0
         text = capsys.readouterr().out
-        assert [option for option in ("--cluster", "--json", "--quiet") if option not in text] == []
+        options = {"--cluster", "--json", "--quiet"}
+        if command in {("store", "info"), ("store", "clean")}:
+            options.remove("--cluster")  # they look at a folder
+        assert sorted(option for option in options if option not in text) == []
 
 
 @pytest.mark.distributed

@@ -44,6 +44,7 @@ _TAR = "training_set.tar"
 _TAR_BLOCK = 512
 _TAR_END = 2 * _TAR_BLOCK
 _COPY_BYTES = 4 << 20
+_DISK_BYTES = 29  # a rating: 21 of text, and 8 in which it is drawn
 
 
 class MovieText(NamedTuple):
@@ -86,6 +87,7 @@ def write_text(
     edges, owner = spill.movie_runs(plan, config.layout, _TASK_RATINGS)
     with new_artifact(out, "synth", overwrite=overwrite) as writer, engine.stage("synth"):
         base = writer.dir
+        writer.expect(config.n_ratings * _DISK_BYTES)
         spilled = [
             engine.submit(
                 spill.spill_users, config, edges, base, i, *bounds, name="synth-users", index=i

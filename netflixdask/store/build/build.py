@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import InputError
 from netflixdask.mapreduce import Engine, Handle, Key, run, use_engine
+from netflixdask.store.build.append import SIDES, Base, rerate, touched
 from netflixdask.store.build.distinct import DistinctIds, SparseCounts, rating_scale
+from netflixdask.store.build.finish import Made, finish
 from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
+from netflixdask.store.build.merge import MergeBlock
 from netflixdask.store.build.plan import ShufflePlan, Watched, plan_shuffle, watch
 from netflixdask.store.build.rows import (
     PART_BITS,
@@ -27,17 +31,10 @@ from netflixdask.store.build.rows import (
 )
 from netflixdask.store.build.shuffle import BlockResult, ShuffleRatings, WriteBlock
 from netflixdask.store.build.sources import md5_of, source_entries, source_entry
-from netflixdask.store.build.tables import (
-    duplicate_table,
-    histogram,
-    item_table,
-    reject_table,
-    user_table,
-)
-from netflixdask.store.build.words import layout_of
+from netflixdask.store.build.words import Columns, layout_of
 from netflixdask.store.build.writer import StoreWriter, new_store
-from netflixdask.store.manifest import Accounting
-from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.manifest import Accounting, Side, TimeKind
+from netflixdask.store.ratings import RatingsStore, open_store
 from netflixdask.store.readers.base import (
     Chunk,
     Holdout,
@@ -58,6 +55,7 @@ def build_from_source(
     path: str | Path,
     *,
     overwrite: bool = False,
+    append: bool = False,
     on_error: OnError = "fail",
     block_ratings: int = BLOCK_RATINGS,
     chunk_bytes: int = CHUNK_BYTES,
@@ -71,6 +69,7 @@ def build_from_source(
         source: what to read.
         path: the store's folder.
         overwrite: replace the store that is there by its next generation.
+        append: add the rows to the store that is there, as its next generation.
         on_error: ``"fail"`` stops at the first bad row, ``"reject"`` sets bad rows aside.
         block_ratings: about how many ratings a block file holds.
         chunk_bytes: about how much text one task parses.
@@ -81,17 +80,24 @@ def build_from_source(
     Raises:
         DataFormatError: at the first bad row.
         InputError: if no rating could be read, or the source changed while it was read.
-        StoreError: if ``path`` exists and ``overwrite`` is not set.
+        StoreError: if ``path`` exists and neither ``overwrite`` nor ``append`` is set, or there
+            is no store to append to.
     """
-    with use_engine() as engine, new_store(path, overwrite=overwrite) as writer:
+    with use_engine() as engine, new_store(path, overwrite=overwrite, append=append) as writer:
+        config = config or {}
+        base = Base(open_store(path)) if append else None
+        if base is not None:
+            base.check(source, config)
+            config = base.config(config)
         # Cut before the stage: Dask warns when a dataframe is taken apart inside a span.
         chunks = source.chunks(chunk_bytes)
         plan = plan_shuffle(source, block_ratings, memory_limit, engine.n_threads)
+        writer.expect(plan.disk)
         watched = watch(source.files)
         with engine.stage("ingest") as progress:
             progress.note(plan.sentence())
-            build = _Build(source, writer, engine, on_error, block_ratings, numbered, plan)
-            return build.run(chunks, watched, config or {})
+            build = _Build(source, writer, engine, on_error, block_ratings, numbered, plan, base)
+            return build.run(chunks, watched, config)
 
 
 @dataclass(frozen=True)
@@ -105,12 +111,18 @@ class _Build:
     block_ratings: int
     numbered: bool
     plan: ShufflePlan
+    base: Base | None
+
+    @property
+    def time_kind(self) -> TimeKind:
+        """That of the store to be."""
+        return self.source.time_kind if self.base is None else self.base.manifest.time_kind
 
     def run(
         self, chunks: Sequence[Chunk], watched: Watched, config: dict[str, Any]
     ) -> RatingsStore:
         """Parse and count, number, shuffle, write, name."""
-        source, engine, writer = self.source, self.engine, self.writer
+        source, engine, base = self.source, self.engine, self.base
         framed = any(isinstance(chunk, DaskChunk | FrameChunk) for chunk in chunks)
         asides: Handle = (None, [])
         if not framed:  # a frame brings no other files, and would travel whole to ask for them
@@ -125,67 +137,84 @@ class _Build:
         found = run(DistinctIds(), parsed, engine=engine, n_maps=n_maps)
         titles, holdouts = engine.gather([asides])[0]
         n_rows, rejects = found["rejects",]
-        n_rejects = len(rejects)
         if ("rating",) not in found:
             raise InputError(
                 f"{source.files[0].name}: no rating could be read"
-                + (f" ({n_rejects} rows were rejected)" if n_rejects else "")
+                + (f" ({len(rejects)} rows were rejected)" if rejects else "")
                 + "; expected at least one row"
             )
-        values, value_counts = found["rating",]
-        users = self.numbering(found["user",], [h.ratings.user_id for h in holdouts])
-        items = self.numbering(found["item",], [h.ratings.item_id for h in holdouts])
+        users = self.numbering("user", found["user",], [h.ratings.user_id for h in holdouts])
+        items = self.numbering("item", found["item",], [h.ratings.item_id for h in holdouts])
         shuffle = self.shuffle(found, users, items, scrub_keys(holdouts, users, items))
-        sink = WriteBlock(str(writer.folder), source.time_kind, shuffle.by_user, shuffle.by_item)
+        folder = str(self.writer.folder)
+        write = WriteBlock(folder, self.time_kind, shuffle.by_user, shuffle.by_item)
+        sink = write if base is None else MergeBlock(write, base.files(), shuffle.scrub)
         blocks = run(shuffle, parsed, engine=engine, sink=sink, n_maps=n_maps)
         del parsed
-        by_user: list[BlockResult] = [blocks[key] for key in shuffle.keys() if key[0] == "user"]
-        by_item: list[BlockResult] = [blocks[key] for key in shuffle.keys() if key[0] == "item"]
+        by_user, by_item = (self.blocks(side, shuffle, blocks) for side in SIDES)
+        n_ratings = sum(block.entry.rows for block in by_user)
+        taken = [block.duplicates for block in by_user]
+        moved = sum(len(block.scrubbed.dst) for block in by_user)
+        probe, replaced = self.old_probe(by_user)
+        if replaced is not None:
+            taken.append(replaced)
+            moved -= len(replaced.dst)
+        grown = n_ratings - (0 if base is None else base.store.n_ratings)
+        account = Accounting(
+            rows_read=n_rows,
+            ratings=grown,
+            scrubbed=moved,
+            duplicates=sum(len(columns.dst) for columns in taken),
+            rejects=len(rejects),
+        )
+        watched.check()
+        check_counts(account, n_ratings, sum(block.entry.rows for block in by_item), source)
         held, entries = {}, []
         for holdout in holdouts:
             table, more = self.holdout_table(holdout, users, items, by_user)
             rejects = [*rejects, *more, *holdout.rejects]
-            held[holdout.name] = writer.write(f"holdout/{holdout.name}.parquet", table)
+            held[holdout.name] = table
             entries.append(source_entry(holdout.file, holdout.name, len(holdout.ratings)))
             if holdout.judging is not None:
                 entries.append(source_entry(holdout.judging, "judging", len(holdout.ratings)))
-        user_counts = np.concatenate([block.counts for block in by_user])
-        item_counts = np.concatenate([block.counts for block in by_item])
-        account = Accounting(
-            rows_read=n_rows,
-            ratings=int(user_counts.sum()),
-            scrubbed=sum(len(block.scrubbed.dst) for block in by_user),
-            duplicates=sum(len(block.duplicates.dst) for block in by_user),
-            rejects=n_rejects,
-        )
-        watched.check()
-        check_counts(account, int(item_counts.sum()), source)
-        kinds = source.id_kinds
-        duplicates = duplicate_table(by_user, users, items, source) if account.duplicates else None
-        return writer.commit(
-            n_users=len(users),
-            n_items=len(items),
-            n_ratings=account.ratings,
-            rating=shuffle.by_user.scale,
-            time_kind=source.time_kind,
-            stars=histogram(values, value_counts, by_user),
-            user_id_kind=kinds.user,
-            item_id_kind=kinds.item,
-            id_generations={"users": [len(users)], "items": [len(items)]},
-            layout=source.layout,
+        made = Made(
+            users=users,
+            items=items,
+            by_user=by_user,
+            by_item=by_item,
+            titles=titles,
+            holdouts=held,
+            probe=probe,
+            taken=taken,
+            rejects=rejects,
+            stars=found["rating",],
+            scale=shuffle.by_user.scale,
             sources=[*source_entries(source.files, engine.gather([hashes])[0], n_rows), *entries],
-            accounting=account,
-            by_user=[block.entry for block in by_user],
-            by_item=[block.entry for block in by_item],
-            users=writer.write("users.parquet", user_table(users.domain, user_counts, kinds.user)),
-            items=writer.write(
-                "items.parquet", item_table(items.domain, item_counts, kinds.item, titles)
-            ),
-            holdout=held,
-            duplicates=writer.write("duplicates.parquet", duplicates) if duplicates else None,
-            rejects=writer.write("rejects.parquet", reject_table(rejects)) if rejects else None,
-            config=config,
+            account=account,
         )
+        return finish(self.writer, source, base, made, config)
+
+    def blocks(
+        self, side: Side, shuffle: ShuffleRatings, written: dict[Key, BlockResult]
+    ) -> list[BlockResult]:
+        """Return the blocks of one order: those written, and those that nothing fell into."""
+        edges = shuffle.user_edges if side == "user" else shuffle.item_edges
+        blocks = []
+        for number, (first, stop) in enumerate(itertools.pairwise(edges.tolist())):
+            block = written.get((side, number))
+            if block is None:
+                assert self.base is not None
+                block = self.base.linked(side, number, first, stop, self.writer)
+            blocks.append(block)
+        return blocks
+
+    def old_probe(self, by_user: Sequence[BlockResult]) -> tuple[pa.Table | None, Columns | None]:
+        """Return the old probe with the ratings of new rows, and the rows that those replaced."""
+        probe = None if self.base is None else self.base.probe()
+        if probe is None:
+            return None, None
+        rerated = rerate(probe, [block.scrubbed for block in by_user])
+        return rerated.probe, rerated.replaced
 
     def partitions(self, chunks: Sequence[Chunk], framed: bool) -> list[Any]:
         """Return parsed chunks held by the workers, or loaders that parse when they are called."""
@@ -193,8 +222,10 @@ class _Build:
             return [LoadChunk(chunk, self.on_error) for chunk in chunks]
         return [_submit_parse(chunk, self.engine, self.on_error) for chunk in chunks]
 
-    def numbering(self, found: SparseCounts, others: Sequence[IdColumn]) -> Numbering:
+    def numbering(self, side: Side, found: SparseCounts, others: Sequence[IdColumn]) -> Numbering:
         """Number the ids seen and those of the holdouts."""
+        if self.base is not None:
+            return self.base.numbering(side, [found.ids, *others])
         if not self.numbered:
             seen = Numbering.of(found.ids)
             # Nearly all ids of a holdout are in training: only the others are sorted in.
@@ -209,11 +240,22 @@ class _Build:
         self, found: dict[Key, Any], users: Numbering, items: Numbering, scrub: NDArray[np.int64]
     ) -> ShuffleRatings:
         """Cut the blocks and choose how rows are packed."""
-        source = self.source
-        scale = rating_scale(found["rating",].ids, source.rating_range)
+        source, base = self.source, self.base
+        values, limits, moved = found["rating",].ids, source.rating_range, scrub
         times = found.get(("time",)) if source.time_kind != "none" else None
-        user_edges = _edges(users, found["user",], self.block_ratings)
-        item_edges = _edges(items, found["item",], self.block_ratings)
+        old: frozenset[Key] = frozenset()
+        always: frozenset[Key] = frozenset()
+        if base is not None:
+            limits = base.rating_range(limits, values)
+            values = np.union1d(values, base.stars()[0])
+            old = frozenset(base.files())
+            scrub = np.union1d(scrub, base.probe_keys())
+        scale = rating_scale(values, limits)
+        user_edges = self.edges("user", users, found["user",])
+        item_edges = self.edges("item", items, found["item",])
+        if base is not None:
+            retyped = scale.whole != base.manifest.rating.whole
+            always = old if retyped else touched(moved, user_edges, item_edges)
         runs = None
         if self.plan.on_disk:
             folder = self.writer.staging / "runs"
@@ -228,13 +270,26 @@ class _Build:
             by_item=layout_of(item_edges, len(users), times, scale),
             scrub=scrub,
             runs=runs,
+            old=old,
+            always=always,
         )
+
+    def edges(self, by: Side, numbering: Numbering, found: SparseCounts) -> NDArray[np.int64]:
+        """Cut the numbers of one order into blocks, after those that are there."""
+        counts = np.zeros(len(numbering), np.int64)
+        counts[numbering(found.ids)] = found.counts
+        if self.base is None:
+            return cut(counts, self.block_ratings)
+        n_old = len(self.base.ids(by))
+        more = cut(counts[n_old:], self.block_ratings)
+        room = self.block_ratings + self.block_ratings // 4
+        return self.base.edges(by, len(numbering), counts[n_old:], more, room)
 
     def holdout_table(
         self, holdout: Holdout, users: Numbering, items: Numbering, by_user: Sequence[BlockResult]
     ) -> tuple[pa.Table, list[Reject]]:
         """Return a holdout's table, with the ratings that were moved out of training."""
-        kind = self.source.time_kind
+        kind = self.time_kind
         if not holdout.scrub:
             return plain_table(holdout, users, items, kind), []
         moved = [block.scrubbed for block in by_user]
@@ -253,19 +308,25 @@ class LoadChunk:
         yield from parse_parts(self.chunk, self.on_error)
 
 
-def check_counts(account: Accounting, by_item: int, source: Source) -> None:
+def check_counts(account: Accounting, by_user: int, by_item: int, source: Source) -> None:
     """Refuse to name a store whose counts do not add up.
+
+    Args:
+        account: of the rows read.
+        by_user: ratings of the store to be, in the order by user.
+        by_item: the same by item.
+        source: what was read.
 
     Raises:
         InputError: if the second look at the source found other rows than the first.
     """
     found = account.ratings + account.scrubbed + account.duplicates + account.rejects
-    if found != account.rows_read or by_item != account.ratings:
+    if found != account.rows_read or by_item != by_user:
         raise InputError(
             f"{source.files[0].name}: {account.rows_read:,} rows were read first and {found:,} "
             "then; the source changed while it was read; run again when it is at rest"
         )
-    if account.ratings == 0:
+    if by_user == 0:
         raise InputError(f"{source.files[0].name}: all ratings are in the probe; none is left")
 
 
@@ -292,13 +353,13 @@ def _asides(
     return source.titles(), holdouts
 
 
-def _edges(domain: Numbering, found: SparseCounts, block_ratings: int) -> NDArray[np.int64]:
-    """Cut the numbers into blocks of nearly equal ratings; depends on the counts only."""
-    counts = np.zeros(len(domain), np.int64)
-    counts[domain(found.ids)] = found.counts
+def cut(counts: NDArray[np.int64], block_ratings: int) -> NDArray[np.int64]:
+    """Cut numbers into blocks of nearly equal ratings; depends on the counts only."""
+    n = len(counts)
     ends = np.cumsum(counts)
-    n_blocks = max(1, -(-int(ends[-1]) // block_ratings))
-    wanted = np.arange(1, n_blocks) * ends[-1] // n_blocks
+    total = int(ends[-1]) if n else 0
+    n_blocks = max(1, -(-total // block_ratings))
+    wanted = np.arange(1, n_blocks) * total // n_blocks
     cuts = np.unique(np.searchsorted(ends, wanted) + 1)
-    cuts = cuts[(cuts < len(domain)) & (ends[np.minimum(cuts, len(domain)) - 1] < ends[-1])]
-    return np.concatenate([[0], cuts, [len(domain)]]).astype(np.int64)
+    cuts = cuts[(cuts < n) & (ends[np.minimum(cuts, n) - 1] < total)]
+    return np.concatenate([[0], cuts, [n]]).astype(np.int64)

@@ -16,6 +16,7 @@ DEFAULT_LIMIT = 5_000_000_000
 TEXT_BYTES_A_ROW = 20  # of the prize's text (20.7) and of plain CSV (24); dense enough to be safe
 PARSED_BYTES = 17  # a parsed row: two ids, a star, a time, and slack for wider ids
 RUN_BYTES = 16  # a row's words in the runs of both orders
+DISK_BYTES = 7  # a rating at rest, in both orders, with its date
 REDUCE_BYTES = 60  # a row of a block while it is sorted, unpacked and encoded
 PROCESS_BYTES = 450_000_000  # client, scheduler and one worker with their libraries
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
@@ -31,6 +32,11 @@ class ShufflePlan:
     """Bytes that the run is expected to hold at most, in memory."""
     limit: int
     on_disk: bool
+
+    @property
+    def disk(self) -> int:
+        """Bytes that the run is expected to write, 0 = unknown: the store, and runs on disk."""
+        return self.n_rows * (DISK_BYTES + RUN_BYTES * self.on_disk)
 
     def sentence(self) -> str:
         """Say it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,25 +107,38 @@ def union_ids(columns: list[IdColumn]) -> IdColumn:
 
 @dataclass(frozen=True, eq=False)
 class Numbering:
-    """Raw ids to dense numbers: the position in the sorted domain."""
+    """Raw ids to dense numbers: the position in ``domain``."""
 
     domain: IdColumn
-    """The distinct raw ids, sorted."""
+    """The distinct raw ids in number order: sorted, after an append sorted in each generation."""
     low: int
     table: NDArray[np.int32] | None
     """``table[id - low]`` is the number, where the ids are whole numbers of a small range."""
+    order: NDArray[np.int64] | None = None
+    """Numbers in the order of their ids, where the domain is not sorted and has no table."""
 
     @classmethod
     def of(cls, domain: IdColumn) -> Numbering:
         """Prepare the look-up."""
         if not isinstance(domain, np.ndarray) or not len(domain):
             return cls(domain, 0, None)
-        low, size = int(domain[0]), int(domain[-1]) - int(domain[0]) + 1
+        low, size = int(domain.min()), int(domain.max()) - int(domain.min()) + 1
         if size > DENSE:
-            return cls(domain, low, None)
+            return cls(domain, low, None, np.argsort(domain))
         table = np.full(size, -1, np.int32)
         table[domain - low] = np.arange(len(domain), dtype=np.int32)
         return cls(domain, low, table)
+
+    def extended(self, columns: Sequence[IdColumn]) -> Numbering:
+        """Return a numbering that keeps these numbers and gives the next to other ids, sorted."""
+        new = [some for ids in columns if len(some := self.missing(ids))]
+        if not new:
+            return self
+        more = union_ids(new)
+        if isinstance(self.domain, np.ndarray) and isinstance(more, np.ndarray):
+            return Numbering.of(np.concatenate([self.domain, more]))
+        arrays = [pa.array(ids).cast(pa.string()) for ids in (self.domain, more)]
+        return Numbering.of(pa.concat_arrays(arrays))
 
     def __len__(self) -> int:
         return len(self.domain)
@@ -138,9 +151,11 @@ class Numbering:
         if self.table is not None and isinstance(ids, np.ndarray):
             return number_ids(ids, self.low, np.require(self.table, None, ["C", "A", "W"]))
         if isinstance(domain, np.ndarray):
+            assert self.order is not None
             wanted = np.asarray(ids, np.int64)
-            at = np.minimum(np.searchsorted(domain, wanted), len(domain) - 1)
-            return np.where(domain[at] == wanted, at, -1).astype(np.int32)
+            at = np.searchsorted(domain, wanted, sorter=self.order)
+            number = self.order[np.minimum(at, len(domain) - 1)]
+            return np.where(domain[number] == wanted, number, -1).astype(np.int32)
         found = pc.index_in(pa.array(ids).cast(pa.string()), value_set=domain)
         return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int32)
 

@@ -21,16 +21,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from netflixdask.errors import StageError
 from netflixdask.kernels.words import Words, keep_latest, sort_words
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.store import schemas
+from netflixdask.store.blocks import owned
 from netflixdask.store.build.rows import Numbering, Rows
 from netflixdask.store.build.words import Columns, WordLayout
 from netflixdask.store.manifest import BlockEntry, Side, TimeKind
 from netflixdask.store.parquet import write_parquet
+from netflixdask.store.readers.base import NULL_TIME
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
     """int64[n_pairs], sorted ``user_num << 32 | item_num`` of the pairs to move out."""
     runs: str | None = None
     """Folder of the run files, None = in memory."""
+    old: frozenset[Key] = frozenset()
+    """Blocks that rows are there for already; pairs to move out are found when they are merged."""
+    always: frozenset[Key] = frozenset()
+    """Blocks to write although no row falls into them."""
 
     def keys(self) -> list[Key]:
         """One key a block of each order."""
@@ -95,7 +102,7 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
 
     def map_partition(self, blocks: Iterable[Rows]) -> dict[Key, dict[int, Segment]]:
         """Number the rows and cut them by destination, stably."""
-        out: dict[Key, dict[int, Segment]] = {}
+        out: dict[Key, dict[int, Segment]] = {key: {} for key in self.always}
         for rows in blocks:
             user, item = self.users(rows.user_id), self.items(rows.item_id)
             sides: list[tuple[Side, Any, Any]] = [("user", user, item), ("item", item, user)]
@@ -136,7 +143,7 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         n_src = len(self.items) if by == "user" else len(self.users)
         first, stop = int(edges[int(key[1])]), int(edges[int(key[1]) + 1])
         parts = [acc[index].load(layout.n_words) for index in sorted(acc)]
-        words = np.concatenate(parts)
+        words = np.concatenate(parts) if parts else np.empty((0, layout.n_words), np.uint64)
         del parts
         words = sort_words(words, layout.key_shift, layout.src_bits, stop - first, n_src)
         keep, n_dropped = keep_latest(words, layout.key_shift, layout.code_bits)
@@ -146,7 +153,7 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
             duplicates, words = words[~kept], words[kept]
         scrubbed = words[:0]
         wanted = self._scrub_of(by, first, stop, layout.src_bits)
-        if len(wanted):
+        if len(wanted) and key not in self.old:
             packed = (words[:, 0] >> np.uint64(layout.key_shift)).view(np.int64)
             at = np.searchsorted(packed, wanted)
             hit = at[(at < len(packed)) & (packed[np.minimum(at, len(packed) - 1)] == wanted)]
@@ -166,6 +173,17 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         dst, src = (user, item) if by == "user" else (item, user)
         inside = (dst >= first) & (dst < stop)
         return np.sort((dst[inside] - first) << src_bits | src[inside])
+
+
+def seconds_of(time: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return a time column as int64 days or seconds, ``NULL_TIME`` = unknown."""
+    number = (
+        time.cast(pa.int32())
+        if pa.types.is_date32(time.type)
+        else (time.cast(pa.timestamp("s")).cast(pa.int64()))
+    )
+    filled = pc.fill_null(number.cast(pa.int64()), NULL_TIME)
+    return owned(filled.combine_chunks().to_numpy(zero_copy_only=False), np.int64)
 
 
 @dataclass(frozen=True)
@@ -190,21 +208,43 @@ class WriteBlock:
 
     def __call__(self, key: Key, block: SortedBlock) -> BlockResult:
         """Write the block and describe it; item blocks keep nothing else."""
-        base = Path(self.folder)
-        layout = self.by_user if block.by == "user" else self.by_item
-        schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
+        layout = self.layout(block.by)
         columns = layout.arrow(block.words, block.first, self.time_kind)
-        dst = columns[0].to_numpy()
-        counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
-        path = base / f"by_{block.by}" / f"block-{int(key[1]):05d}.parquet"
-        entry = write_parquet(pa.table(columns, schema=schema), path, base=base)
+        table = pa.table(columns, schema=self.schema(block.by))
         nothing = block.words[:0]
         from_user = block.by == "user"
+        duplicates = layout.columns(block.duplicates if from_user else nothing, block.first)
+        scrubbed = layout.columns(block.scrubbed if from_user else nothing, block.first)
+        dst = columns[0].to_numpy()
+        counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
+        return self.write(key, block, table, counts.astype(np.int64), duplicates, scrubbed)
+
+    def layout(self, by: Side) -> WordLayout:
+        """Return how the rows of one order are packed."""
+        return self.by_user if by == "user" else self.by_item
+
+    def schema(self, by: Side) -> pa.Schema:
+        """Return the schema of the files of one order."""
+        return schemas.ratings(self.time_kind, whole=self.by_user.scale.whole, first=by)
+
+    def write(
+        self,
+        key: Key,
+        block: SortedBlock,
+        table: pa.Table,
+        counts: NDArray[np.int64],
+        duplicates: Columns,
+        scrubbed: Columns,
+    ) -> BlockResult:
+        """Write ``table``, the rows of a block."""
+        base = Path(self.folder)
+        path = base / f"by_{block.by}" / f"block-{int(key[1]):05d}.parquet"
+        entry = write_parquet(table, path, base=base)
         return BlockResult(
             entry=BlockEntry(**entry.model_dump(), first=block.first, last=block.stop - 1),
-            counts=counts.astype(np.int64),
-            duplicates=layout.columns(block.duplicates if from_user else nothing, block.first),
-            scrubbed=layout.columns(block.scrubbed if from_user else nothing, block.first),
+            counts=counts,
+            duplicates=duplicates,
+            scrubbed=scrubbed,
         )
 
 

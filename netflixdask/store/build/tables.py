@@ -12,32 +12,35 @@ from numpy.typing import NDArray
 
 from netflixdask.store import schemas
 from netflixdask.store.build.rows import Numbering
-from netflixdask.store.build.shuffle import BlockResult, time_array
-from netflixdask.store.readers.base import IdColumn, Reject, Source
+from netflixdask.store.build.shuffle import time_array
+from netflixdask.store.build.words import Columns
+from netflixdask.store.manifest import TimeKind, stars_text
+from netflixdask.store.readers.base import IdColumn, IdKinds, Reject
 
 
 def histogram(
-    values: NDArray[np.float32], counts: NDArray[np.int64], by_user: Sequence[BlockResult]
+    counted: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], taken_out: Sequence[Columns]
 ) -> dict[str, int]:
-    """Count the training ratings of each value: those read less those taken out."""
-    left = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    for block in by_user:
-        for run_ in (block.duplicates, block.scrubbed):
-            gone, n = np.unique(run_.rating.astype(np.float32), return_counts=True)
-            for value, count in zip(gone.tolist(), n.tolist(), strict=True):
-                left[value] -= count
-    return {f"{value:.6g}": count for value, count in sorted(left.items())}
+    """Count the training ratings of each value: those counted less those taken out."""
+    left: dict[float, int] = {}
+    for values, counts in counted:
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            left[value] = left.get(value, 0) + count
+    for columns in taken_out:
+        gone, n = np.unique(columns.rating.astype(np.float32), return_counts=True)
+        for value, count in zip(gone.tolist(), n.tolist(), strict=True):
+            left[value] -= count
+    return {stars_text(value): count for value, count in sorted(left.items())}
 
 
 def duplicate_table(
-    by_user: Sequence[BlockResult], users: Numbering, items: Numbering, source: Source
+    taken: Sequence[Columns], users: Numbering, items: Numbering, kinds: IdKinds, time: TimeKind
 ) -> pa.Table:
     """Return duplicates.parquet: the rows that a later one of the same pair replaced."""
-    runs = [block.duplicates for block in by_user]
-    dst, src, rating, time = (np.concatenate(c) for c in zip(*runs, strict=True))
-    schema = schemas.duplicates(source.id_kinds.user, source.id_kinds.item, source.time_kind)
-    kind = "date" if source.time_kind == "none" else source.time_kind
-    times = time_array(time, kind) if len(time) else pa.nulls(len(dst), schema.field("time").type)
+    dst, src, rating, when = (np.concatenate(c) for c in zip(*taken, strict=True))
+    schema = schemas.duplicates(kinds.user, kinds.item, time)
+    kind = "date" if time == "none" else time
+    times = time_array(when, kind) if len(when) else pa.nulls(len(dst), schema.field("time").type)
     columns = [users.raw(dst), items.raw(src), rating.astype(np.float32), times]
     return pa.table(dict(zip(schema.names, columns, strict=True))).cast(schema)
 

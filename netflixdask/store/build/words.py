@@ -27,6 +27,13 @@ class Columns(NamedTuple):
     """Days or seconds, ``NULL_TIME`` = unknown; of length 0 without times."""
 
 
+def no_rows(*, whole: bool) -> Columns:
+    """Return columns of no row."""
+    none = np.zeros(0, np.int32)
+    rating = np.zeros(0, np.int8 if whole else np.float32)
+    return Columns(none, none, rating, np.zeros(0, np.int64))
+
+
 @dataclass(frozen=True)
 class WordLayout:
     """The parts of a packed row, for one order (by user or by item)."""

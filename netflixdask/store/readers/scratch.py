@@ -7,11 +7,9 @@ it, so that what a killed run left is known and removed by the next.
 from __future__ import annotations
 
 import contextlib
+import glob
 import gzip
-import os
 import shutil
-import socket
-import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,8 +18,10 @@ from typing import BinaryIO
 
 from netflixdask.errors import InputError
 from netflixdask.progress import say
+from netflixdask.store.locking import label, owner_of
 from netflixdask.store.readers.base import SourceFile
 from netflixdask.store.readers.files import bad_packing, open_text, unreadable
+from netflixdask.store.room import filesystem, full_disk, size_text
 
 _STEP = 1 << 20
 
@@ -61,31 +61,28 @@ class Scratch:
 def scratch_beside(out: str | Path) -> Iterator[Scratch]:
     """Yield a scratch folder beside ``out``, gone at the end, and remove those of killed runs."""
     out = Path(out).expanduser().absolute()
-    prefix = f".{out.name}.unpacked-"
-    for old in out.parent.glob(f"{prefix}*") if out.parent.is_dir() else ():
-        if _is_orphan(old.name.removeprefix(prefix)):
-            shutil.rmtree(old, ignore_errors=True)
-            say(f"{old}: removed; an interrupted run left it there")
-    name = f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}-{socket.gethostname()}"
-    scratch = Scratch(out.parent / name)
+    for old in orphans(out):
+        shutil.rmtree(old, ignore_errors=True)
+        say(f"{old}: removed; an interrupted run left it there")
+    scratch = Scratch(out.parent / f"{_prefix(out)}{label()}")
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch.folder, ignore_errors=True)
 
 
-def _is_orphan(label: str) -> bool:
-    """Whether the process that a folder is labelled with ran on this machine and has ended."""
-    pid, _, rest = label.partition("-")
-    if not pid.isdigit() or rest.partition("-")[2] != socket.gethostname():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
-    return False
+def orphans(out: Path) -> list[Path]:
+    """Return the scratch folders beside ``out`` whose runs have ended, on this machine."""
+    found = []
+    for folder in sorted(out.parent.glob(f"{glob.escape(_prefix(out))}*")):
+        owner = owner_of(folder.name.removeprefix(_prefix(out)))
+        if owner is not None and owner.has_ended:
+            found.append(folder)
+    return found
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name}.unpacked-"
 
 
 def _read(file: SourceFile, stream: BinaryIO) -> bytes:
@@ -98,7 +95,11 @@ def _read(file: SourceFile, stream: BinaryIO) -> bytes:
 
 
 def _no_room(target: Path, file: SourceFile, error: OSError) -> InputError:
+    free = ""
+    if full_disk(error) is not None:
+        place = filesystem(target)
+        free = f", {size_text(place.free)} are free on {place}"
     return InputError(
-        f"{target}: cannot be written: {error.strerror or error}; {file.name} is packed and has to "
-        "be unpacked there; make room, or unpack it elsewhere and give that"
+        f"{target}: cannot be written: {error.strerror or error}{free}; {file.name} is packed and "
+        "has to be unpacked there; make room, or unpack it elsewhere and give that"
     )

@@ -15,7 +15,7 @@ import pytest
 
 from netflixdask.errors import StoreError
 from netflixdask.store import new_artifact, open_artifact, write_parquet
-from netflixdask.store.artifacts import STAGING
+from netflixdask.store.locking import STAGING
 from netflixdask.store.parquet import ROW_GROUP, checksum, read_parquet, read_rows
 
 
