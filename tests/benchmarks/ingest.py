@@ -53,6 +53,7 @@ import duckdb, json, sys, time
 csv, out, threads = sys.argv[1:]
 db = duckdb.connect()
 db.execute(f"SET threads={threads}")
+db.execute("SET enable_progress_bar=false")
 start = time.perf_counter()
 db.execute(
     f"CREATE TABLE r AS SELECT * FROM read_csv('{csv}', header=true, columns="
