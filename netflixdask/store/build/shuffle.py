@@ -27,10 +27,11 @@ from netflixdask.errors import StageError
 from netflixdask.kernels.words import Words, keep_latest, sort_words
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.store import schemas
+from netflixdask.store.blockfile import WordForm, write_block
 from netflixdask.store.build.rows import Numbering, Rows
 from netflixdask.store.build.words import Columns, WordLayout
 from netflixdask.store.manifest import BlockEntry, Side, TimeKind
-from netflixdask.store.parquet import write_parquet
+from netflixdask.store.parquet import FileEntry, write_parquet
 
 
 @dataclass(frozen=True)
@@ -192,20 +193,50 @@ class WriteBlock:
         """Write the block and describe it; item blocks keep nothing else."""
         base = Path(self.folder)
         layout = self.by_user if block.by == "user" else self.by_item
-        schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
-        columns = layout.arrow(block.words, block.first, self.time_kind)
-        dst = columns[0].to_numpy()
-        counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
         path = base / f"by_{block.by}" / f"block-{int(key[1]):05d}.parquet"
-        entry = write_parquet(pa.table(columns, schema=schema), path, base=base)
+        entry, counts = self._write_packed(block, layout, path, base) or self._write_columns(
+            block, layout, path, base
+        )
         nothing = block.words[:0]
         from_user = block.by == "user"
         return BlockResult(
             entry=BlockEntry(**entry.model_dump(), first=block.first, last=block.stop - 1),
-            counts=counts.astype(np.int64),
+            counts=counts,
             duplicates=layout.columns(block.duplicates if from_user else nothing, block.first),
             scrubbed=layout.columns(block.scrubbed if from_user else nothing, block.first),
         )
+
+    def _write_packed(
+        self, block: SortedBlock, layout: WordLayout, path: Path, base: Path
+    ) -> tuple[FileEntry, NDArray[np.int64]] | None:
+        """Write the words as they are; None where that is not possible."""
+        if self.time_kind == "timestamp" or not layout.short or not len(block.words):
+            return None
+        if self.time_kind == "date" and not layout.timed:
+            return None
+        schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
+        form = WordForm(
+            names=tuple(schema.names),
+            first=block.first,
+            n_dst=block.stop - block.first,
+            src_bits=layout.src_bits,
+            code_bits=layout.code_bits,
+            key_shift=layout.key_shift,
+            time_low=layout.time_low,
+            stars=layout.dictionary,
+        )
+        return write_block(block.words, form, path, base=base)
+
+    def _write_columns(
+        self, block: SortedBlock, layout: WordLayout, path: Path, base: Path
+    ) -> tuple[FileEntry, NDArray[np.int64]]:
+        """Unpack the words and let Arrow write the columns."""
+        schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
+        columns = layout.arrow(block.words, block.first, self.time_kind)
+        dst = columns[0].to_numpy()
+        counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
+        entry = write_parquet(pa.table(columns, schema=schema), path, base=base)
+        return entry, counts.astype(np.int64)
 
 
 def time_array(time: NDArray[Any], kind: TimeKind) -> pa.Array:

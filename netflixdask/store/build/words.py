@@ -92,12 +92,23 @@ class WordLayout:
 
     def stars(self, code: NDArray[np.uint32]) -> NDArray[Any]:
         """Return the ratings that codes stand for, int8 or float32."""
-        if self.scale.scale is None:
-            stars = code.view(np.float32)
-        else:
-            steps = np.arange(1 << self.code_bits)
-            stars = (steps / self.scale.scale + self.scale.low).astype(np.float32)[code]
+        if self.scale.scale is not None:
+            return self.dictionary[code]
+        stars = code.view(np.float32)
         return stars.astype(np.int8) if self.scale.whole else stars
+
+    @property
+    def dictionary(self) -> NDArray[Any]:
+        """The rating of each code, int8 or float32[2**code_bits]; only where there is a scale."""
+        assert self.scale.scale is not None
+        steps = np.arange(1 << self.code_bits)
+        stars = (steps / self.scale.scale + self.scale.low).astype(np.float32)
+        return stars.astype(np.int8) if self.scale.whole else stars
+
+    @property
+    def short(self) -> bool:
+        """Whether a row is one word with a rating of at most 8 bits, as the prize's are."""
+        return self.n_words == 1 and self.scale.scale is not None and self.code_bits <= 8
 
     def columns(self, words: Words, first: int) -> Columns:
         """Unpack words of the block that starts at ``first``."""
