@@ -30,10 +30,10 @@ STEPS: dict[str, tuple[str, ...]] = {
     "count ids": (f"{STORE}.build.distinct:DistinctIds.map_partition",),
     "number": (f"{STORE}.build.rows:number_ids",),
     "split": (f"{STORE}.build.words:scatter_words",),
-    "sort": (f"{STORE}.build.shuffle:sort_words", f"{STORE}.build.shuffle:keep_latest"),
+    "sort": (f"{STORE}.build.shuffle:sort_runs", f"{STORE}.build.shuffle:keep_latest"),
+    "encode": (f"{STORE}.blockfile:encode_words", f"{STORE}.parquet:pq.write_table"),
     "unpack": (f"{STORE}.build.words:WordLayout.arrow",),
-    "encode": (f"{STORE}.parquet:pq.write_table",),
-    "checksum": (f"{STORE}.parquet:checksum",),
+    "compress, write": (f"{STORE}.build.shuffle:write_block", f"{STORE}.parquet:checksum"),
     "parse, around it": (f"{STORE}.build.rows:parse",),
     "split, around it": (f"{STORE}.build.shuffle:ShuffleRatings.map_partition",),
     "sort, around it": (f"{STORE}.build.shuffle:ShuffleRatings.finalize",),
@@ -47,9 +47,9 @@ BOUND = {
     "number": "memory",
     "split": "memory: scattered writes",
     "sort": "memory: scattered writes",
+    "encode": "instructions: bit packing",
     "unpack": "memory, fresh pages",
-    "encode": "instructions: bit packing, zstd",
-    "checksum": "copying from the page cache",
+    "compress, write": "zstd; copying to the page cache",
 }
 
 _user: Counter[str] = Counter()

@@ -24,7 +24,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from netflixdask.errors import StageError
-from netflixdask.kernels.words import Words, keep_latest, sort_words
+from netflixdask.kernels.sort_runs import sort_runs
+from netflixdask.kernels.words import Words, keep_latest
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.store import schemas
 from netflixdask.store.blockfile import WordForm, write_block
@@ -134,15 +135,13 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         """Sort one block, drop repeated pairs, take the scrubbed ones out."""
         by: Side = "user" if key[0] == "user" else "item"
         edges, layout = self._side(by)
-        n_src = len(self.items) if by == "user" else len(self.users)
         first, stop = int(edges[int(key[1])]), int(edges[int(key[1]) + 1])
         parts = [acc[index].load(layout.n_words) for index in sorted(acc)]
-        words = np.concatenate(parts)
+        words, n_repeated = sort_runs(parts, layout.key_shift, layout.src_bits, stop - first)
         del parts
-        words = sort_words(words, layout.key_shift, layout.src_bits, stop - first, n_src)
-        keep, n_dropped = keep_latest(words, layout.key_shift, layout.code_bits)
         duplicates = words[:0]
-        if n_dropped:
+        if n_repeated:
+            keep, _ = keep_latest(words, layout.key_shift, layout.code_bits)
             kept = keep.view(bool)
             duplicates, words = words[~kept], words[kept]
         scrubbed = words[:0]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netflixdask.kernels.words import sort_words
+from netflixdask.kernels.sort_runs import sort_runs
 from netflixdask.store import schemas
 from netflixdask.store.blockfile import WordForm, write_block
 from netflixdask.store.build.words import WordLayout, layout_of
@@ -37,7 +37,7 @@ def packed(
     edges = np.array([FIRST, FIRST + n_dst])
     layout = layout_of(edges, n_src, (-400, 13_000) if timed else None, scale)
     words, _ = layout.pack(dst, src, code, day if timed else None, -(2**31), edges)
-    words = sort_words(words, layout.key_shift, layout.src_bits, n_dst, n_src)
+    words, _ = sort_runs([words], layout.key_shift, layout.src_bits, n_dst)
     stars = code / scale.scale + scale.low
     kind = "date" if timed else "none"
     schema = schemas.ratings(kind, whole=scale.whole)  # type: ignore[arg-type]
