@@ -101,9 +101,9 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         for rows in blocks:
             user, item = self.users(rows.user_id), self.items(rows.item_id)
             sides: list[tuple[Side, Any, Any]] = [("user", user, item), ("item", item, user)]
+            code = self.by_user.codes(rows.rating)  # the scale is the same on both sides
             for by, dst, src in sides:
                 edges, layout = self._side(by)
-                code = layout.codes(rows.rating)
                 words, offsets = layout.pack(dst, src, code, rows.time, rows.null_time, edges)
                 file = self._keep(words, rows.index, by)
                 for block in range(len(edges) - 1):

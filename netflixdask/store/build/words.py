@@ -87,7 +87,8 @@ class WordLayout:
         if scale is None:
             return rating.astype(np.float32).view(np.uint32)
         if rating.dtype == np.uint8 and low.is_integer():
-            return ((rating.astype(np.int32) - int(low)) * scale).astype(np.uint16)
+            steps = (np.arange(256) - int(low)) * scale  # of a star that occurs, 0 .. 65,535
+            return steps.astype(np.uint16)[rating]
         return np.rint((rating.astype(np.float64) - low) * scale).astype(np.uint16)
 
     def stars(self, code: NDArray[np.uint32]) -> NDArray[Any]:
