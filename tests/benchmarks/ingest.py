@@ -1,7 +1,7 @@
 """Raw text to a store, beside DuckDB: the figures that an ingest is held to, in one run.
 
     make bench-ingest                                        every part at full size: half an hour
-    make bench-ingest ARGS="--scale 0.01 --workdir /tmp/try"                       a quick look
+    make bench-ingest ARGS="--scale 0.01 --workdir bench"                            a quick look
     make bench-ingest ARGS="--part csv20 --part memory --json out.json"    some parts
 
 Seconds run from the call of ``nd.ingest``, with an open client and loaded kernels, to the manifest

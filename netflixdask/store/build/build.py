@@ -26,7 +26,7 @@ from netflixdask.store.build.rows import (
     union_ids,
 )
 from netflixdask.store.build.shuffle import BlockResult, ShuffleRatings, WriteBlock
-from netflixdask.store.build.sources import md5_of, source_entries, source_entry
+from netflixdask.store.build.sources import md5_of, paths_of, source_entries, source_entry
 from netflixdask.store.build.tables import (
     duplicate_table,
     histogram,
@@ -119,7 +119,7 @@ class _Build:
                 for at, part in enumerate(source.holdout_parts())
             ]
             asides = engine.submit(_asides, source, self.on_error, parts, name="ingest-titles")
-        hashes = engine.submit(md5_of, source.files, name="ingest-md5")
+        hashes = engine.submit(md5_of, paths_of(source.files), name="ingest-md5")
         parsed = self.partitions(chunks, framed)
         n_maps = MAPS_A_THREAD * engine.n_threads
         found = run(DistinctIds(), parsed, engine=engine, n_maps=n_maps)
