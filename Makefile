@@ -79,6 +79,10 @@ hooks: $(VENV)/.installed ## run the checks of .pre-commit-config.yaml at every 
 bench: $(VENV)/.installed ## measure kernels and stages
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
+.PHONY: bench-ingest
+bench-ingest: $(VENV)/.installed ## measure the ingest beside DuckDB (ARGS="--scale 0.01" is quick)
+	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
 # Only the direct dependencies are held at their lower bounds, as pip would never choose them;
 # wheels only, because an old sdist would be compiled against new headers.
 $(LOWEST)/.installed: pyproject.toml tests/lowest.py

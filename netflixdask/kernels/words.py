@@ -8,8 +8,8 @@
     n_words = 3   | dst | src |  | time |  | code |
 
 ``dst`` counts from the first number of its block, ``time`` is 0 for unknown, else the time less
-the lowest plus 1, ``code`` is the rating on its scale (or the bits of a float32). Sorting a block
-is then two counting sorts of words, src first.
+the lowest plus 1, ``code`` is the rating on its scale (or the bits of a float32). A block is sorted
+by :mod:`netflixdask.kernels.sort_runs`.
 """
 
 from __future__ import annotations
@@ -121,53 +121,49 @@ def scatter_words(
 
 
 @numba.njit(nogil=True, cache=True)
-def sort_words(words: Words, key_shift: int, src_bits: int, n_dst: int, n_src: int) -> Words:
-    """Return a block's words in the stable order of (dst, src); ``words`` may be reused.
+def pack_rows(
+    dst: NDArray[np.int32],
+    src: NDArray[np.int32],
+    code: NDArray[Any],
+    time: NDArray[Any],
+    null: int,
+    low: int,
+    first: int,
+    src_bits: int,
+    code_bits: int,
+    key_shift: int,
+    words: Words,
+) -> None:
+    """Pack the rows of one block in their order.
 
     Args:
-        words: uint64[n, n_words] in row order; overwritten.
-        key_shift: position of the key in the first word.
+        dst: int32[n].
+        src: int32[n], below ``2**src_bits``.
+        code: unsigned integers[n], below ``2**code_bits``.
+        time: integers[n], or of length 0 where rows have no time.
+        null: the value of ``time`` that means unknown.
+        low: lowest known time.
+        first: the block's first dst.
         src_bits: bits of src.
-        n_dst: number of dst values of the block.
-        n_src: number of src values.
+        code_bits: bits of code.
+        key_shift: position of the key in its word.
+        words: uint64[n, n_words], overwritten.
     """
-    n, n_words = words.shape
-    shift, mask = np.uint64(key_shift), np.uint64((1 << src_bits) - 1)
-    dst_shift = np.uint64(key_shift + src_bits)
-    spare = np.empty_like(words)
-    in_order = True
-    before = np.uint64(0)
-    for row in range(n):  # text by movie arrives in src order: then one sort is saved
-        src = (words[row, 0] >> shift) & mask
-        if src < before:
-            in_order = False
-            break
-        before = src
-    if not in_order:
-        place = np.zeros(n_src + 1, np.int64)
-        for row in range(n):
-            place[np.int64((words[row, 0] >> shift) & mask) + 1] += 1
-        for bin_ in range(n_src):
-            place[bin_ + 1] += place[bin_]
-        for row in range(n):
-            value = np.int64((words[row, 0] >> shift) & mask)
-            at = place[value]
-            place[value] += 1
-            for w in range(n_words):
-                spare[at, w] = words[row, w]
-        words, spare = spare, words
-    place = np.zeros(n_dst + 1, np.int64)
-    for row in range(n):
-        place[np.int64(words[row, 0] >> dst_shift) + 1] += 1
-    for bin_ in range(n_dst):
-        place[bin_ + 1] += place[bin_]
-    for row in range(n):
-        value = np.int64(words[row, 0] >> dst_shift)
-        at = place[value]
-        place[value] += 1
-        for w in range(n_words):
-            spare[at, w] = words[row, w]
-    return spare
+    n_words = words.shape[1]
+    timed = len(time) > 0
+    for row in range(len(dst)):
+        key = np.uint64(dst[row] - first) << np.uint64(src_bits) | np.uint64(src[row])
+        when = np.uint64(0)
+        if timed and np.int64(time[row]) != null:
+            when = np.uint64(np.int64(time[row]) - low + 1)
+        load = when << np.uint64(code_bits) | np.uint64(code[row])
+        if n_words == 1:
+            words[row, 0] = key << np.uint64(key_shift) | load
+        else:
+            words[row, 0] = key
+            words[row, 1] = load if n_words == 2 else when
+            if n_words == 3:
+                words[row, 2] = np.uint64(code[row])
 
 
 @numba.njit(nogil=True, cache=True)

@@ -153,9 +153,11 @@ def _submit_keys(
         for m, group in enumerate(groups)
     ]
     outputs: list[tuple[Key, Handle]] = []
+    # Asked once: with Dask it is a message to the scheduler and back.
+    picked = len(keys) > 1 and len(maps) > 1 and engine.n_workers > 1
     for at, key in enumerate(keys):
         level = maps
-        if len(keys) > 1 and len(maps) > 1 and engine.n_workers > 1:
+        if picked:
             # A task of its own for each key and map: only this key's bytes travel. Within one
             # process nothing does, and thousands of tasks are saved.
             level = [submit(_pick, key, m, step="pick", index=(at, i)) for i, m in enumerate(maps)]

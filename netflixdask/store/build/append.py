@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from netflixdask.errors import InputError, StoreError
@@ -31,7 +32,7 @@ from netflixdask.store.build.writer import StoreWriter
 from netflixdask.store.manifest import BlockEntry, Side, StoreManifest, TimeKind
 from netflixdask.store.parquet import FileEntry, column, read_parquet
 from netflixdask.store.ratings import RatingsStore
-from netflixdask.store.readers.base import IdColumn, Source
+from netflixdask.store.readers.base import IdColumn, Source, wide_time
 
 SIDES: tuple[Side, Side] = ("user", "item")
 TABLES = ("csv", "tsv", "parquet", "pandas", "dask")
@@ -115,6 +116,22 @@ class Base:
         scale = self.manifest.rating
         low, high = fixed if fixed is not None else (float(values.min()), float(values.max()))
         return min(low, scale.low), max(high, scale.high)
+
+    def times(self) -> tuple[int, int] | None:
+        """Return the lowest and highest known time, from the statistics of the files."""
+        if self.manifest.time_kind == "none":
+            return None
+        ends: list[int] = []
+        for entry in self.manifest.by_user:
+            with pq.ParquetFile(self.store.path / entry.file) as source:
+                at = source.schema_arrow.get_field_index("time")
+                type_ = source.schema_arrow.field("time").type
+                groups = range(source.num_row_groups)
+                found = [source.metadata.row_group(g).column(at).statistics for g in groups]
+                known = [s for s in found if s is not None and s.has_min_max]
+                values = [value for s in known for value in (s.min, s.max)]
+                ends += seconds_of(pa.chunked_array([pa.array(values, type_)])).tolist()
+        return (min(ends), max(ends)) if ends else None
 
     def edges(
         self, by: Side, n: int, new_counts: NDArray[np.int64], cut: NDArray[np.int64], room: int
@@ -212,7 +229,7 @@ def rerate(probe: pa.Table, moved: Sequence[Columns]) -> Rerated:
     ours = keys[at] == new
     at, new_rating = at[ours], rating[ours].astype(np.float32)
     old_rating = column(probe, "rating").astype(np.float32)
-    old_time = seconds_of(probe.column("time"))
+    old_time = wide_time(seconds_of(probe.column("time")))
     new_time = time[ours] if len(time) else old_time[at]
     later = new_time >= old_time[at]
     replaced = Columns(

@@ -18,7 +18,6 @@ from netflixdask.store.build.append import SIDES, Base, rerate, touched
 from netflixdask.store.build.distinct import DistinctIds, SparseCounts, rating_scale
 from netflixdask.store.build.finish import Made, finish
 from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
-from netflixdask.store.build.merge import MergeBlock
 from netflixdask.store.build.plan import ShufflePlan, Watched, plan_shuffle, watch
 from netflixdask.store.build.rows import (
     PART_BITS,
@@ -30,7 +29,7 @@ from netflixdask.store.build.rows import (
     union_ids,
 )
 from netflixdask.store.build.shuffle import BlockResult, ShuffleRatings, WriteBlock
-from netflixdask.store.build.sources import md5_of, source_entries, source_entry
+from netflixdask.store.build.sources import md5_of, paths_of, source_entries, source_entry
 from netflixdask.store.build.words import Columns, layout_of
 from netflixdask.store.build.writer import StoreWriter, new_store
 from netflixdask.store.manifest import Accounting, Side, TimeKind
@@ -131,7 +130,7 @@ class _Build:
                 for at, part in enumerate(source.holdout_parts())
             ]
             asides = engine.submit(_asides, source, self.on_error, parts, name="ingest-titles")
-        hashes = engine.submit(md5_of, source.files, name="ingest-md5")
+        hashes = engine.submit(md5_of, paths_of(source.files), name="ingest-md5")
         parsed = self.partitions(chunks, framed)
         n_maps = MAPS_A_THREAD * engine.n_threads
         found = run(DistinctIds(), parsed, engine=engine, n_maps=n_maps)
@@ -147,8 +146,7 @@ class _Build:
         items = self.numbering("item", found["item",], [h.ratings.item_id for h in holdouts])
         shuffle = self.shuffle(found, users, items, scrub_keys(holdouts, users, items))
         folder = str(self.writer.folder)
-        write = WriteBlock(folder, self.time_kind, shuffle.by_user, shuffle.by_item)
-        sink = write if base is None else MergeBlock(write, base.files(), shuffle.scrub)
+        sink = WriteBlock(folder, self.time_kind, shuffle.by_user, shuffle.by_item)
         blocks = run(shuffle, parsed, engine=engine, sink=sink, n_maps=n_maps)
         del parsed
         by_user, by_item = (self.blocks(side, shuffle, blocks) for side in SIDES)
@@ -243,19 +241,21 @@ class _Build:
         source, base = self.source, self.base
         values, limits, moved = found["rating",].ids, source.rating_range, scrub
         times = found.get(("time",)) if source.time_kind != "none" else None
-        old: frozenset[Key] = frozenset()
+        old: dict[Key, str] = {}
         always: frozenset[Key] = frozenset()
         if base is not None:
             limits = base.rating_range(limits, values)
             values = np.union1d(values, base.stars()[0])
-            old = frozenset(base.files())
+            ranges = [some for some in (times, base.times()) if some is not None]
+            times = (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
+            old = base.files()
             scrub = np.union1d(scrub, base.probe_keys())
         scale = rating_scale(values, limits)
         user_edges = self.edges("user", users, found["user",])
         item_edges = self.edges("item", items, found["item",])
         if base is not None:
             retyped = scale.whole != base.manifest.rating.whole
-            always = old if retyped else touched(moved, user_edges, item_edges)
+            always = frozenset(old) if retyped else touched(moved, user_edges, item_edges)
         runs = None
         if self.plan.on_disk:
             folder = self.writer.staging / "runs"

@@ -14,8 +14,8 @@ sorted block. The result depends on the rows and their order alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,15 +25,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from netflixdask.errors import StageError
-from netflixdask.kernels.words import Words, keep_latest, sort_words
+from netflixdask.kernels.sort_runs import sort_runs
+from netflixdask.kernels.words import Words, keep_latest
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.store import schemas
+from netflixdask.store.blockfile import WordForm, write_block
 from netflixdask.store.blocks import owned
 from netflixdask.store.build.rows import Numbering, Rows
 from netflixdask.store.build.words import Columns, WordLayout
 from netflixdask.store.manifest import BlockEntry, Side, TimeKind
-from netflixdask.store.parquet import write_parquet
-from netflixdask.store.readers.base import NULL_TIME
+from netflixdask.store.parquet import FileEntry, column, read_parquet, write_parquet
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,10 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
     """int64[n_pairs], sorted ``user_num << 32 | item_num`` of the pairs to move out."""
     runs: str | None = None
     """Folder of the run files, None = in memory."""
-    old: frozenset[Key] = frozenset()
-    """Blocks that rows are there for already; pairs to move out are found when they are merged."""
+    old: Mapping[Key, str] = field(default_factory=dict)
+    """Files of the blocks that an append adds to; their rows come before all others."""
     always: frozenset[Key] = frozenset()
-    """Blocks to write although no row falls into them."""
+    """Blocks to write although no row may fall into them."""
 
     def keys(self) -> list[Key]:
         """One key a block of each order."""
@@ -106,9 +107,9 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         for rows in blocks:
             user, item = self.users(rows.user_id), self.items(rows.item_id)
             sides: list[tuple[Side, Any, Any]] = [("user", user, item), ("item", item, user)]
+            code = self.by_user.codes(rows.rating)  # the scale is the same on both sides
             for by, dst, src in sides:
                 edges, layout = self._side(by)
-                code = layout.codes(rows.rating)
                 words, offsets = layout.pack(dst, src, code, rows.time, rows.null_time, edges)
                 file = self._keep(words, rows.index, by)
                 for block in range(len(edges) - 1):
@@ -140,20 +141,20 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         """Sort one block, drop repeated pairs, take the scrubbed ones out."""
         by: Side = "user" if key[0] == "user" else "item"
         edges, layout = self._side(by)
-        n_src = len(self.items) if by == "user" else len(self.users)
         first, stop = int(edges[int(key[1])]), int(edges[int(key[1]) + 1])
         parts = [acc[index].load(layout.n_words) for index in sorted(acc)]
-        words = np.concatenate(parts) if parts else np.empty((0, layout.n_words), np.uint64)
+        if key in self.old:
+            parts.insert(0, packed_block(Path(self.old[key]), by, first, layout))
+        words, n_repeated = sort_runs(parts, layout.key_shift, layout.src_bits, stop - first)
         del parts
-        words = sort_words(words, layout.key_shift, layout.src_bits, stop - first, n_src)
-        keep, n_dropped = keep_latest(words, layout.key_shift, layout.code_bits)
         duplicates = words[:0]
-        if n_dropped:
+        if n_repeated:
+            keep, _ = keep_latest(words, layout.key_shift, layout.code_bits)
             kept = keep.view(bool)
             duplicates, words = words[~kept], words[kept]
         scrubbed = words[:0]
         wanted = self._scrub_of(by, first, stop, layout.src_bits)
-        if len(wanted) and key not in self.old:
+        if len(wanted):
             packed = (words[:, 0] >> np.uint64(layout.key_shift)).view(np.int64)
             at = np.searchsorted(packed, wanted)
             hit = at[(at < len(packed)) & (packed[np.minimum(at, len(packed) - 1)] == wanted)]
@@ -175,15 +176,27 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         return np.sort((dst[inside] - first) << src_bits | src[inside])
 
 
-def seconds_of(time: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return a time column as int64 days or seconds, ``NULL_TIME`` = unknown."""
-    number = (
-        time.cast(pa.int32())
-        if pa.types.is_date32(time.type)
-        else (time.cast(pa.timestamp("s")).cast(pa.int64()))
-    )
-    filled = pc.fill_null(number.cast(pa.int64()), NULL_TIME)
-    return owned(filled.combine_chunks().to_numpy(zero_copy_only=False), np.int64)
+def packed_block(path: Path, by: Side, first: int, layout: WordLayout) -> Words:
+    """Read a block file back as words, in its order."""
+    table = read_parquet(path)
+    other = "item" if by == "user" else "user"
+    dst, src = (owned(column(table, f"{side}_num"), np.int32) for side in (by, other))
+    rating = owned(column(table, "rating"), None)
+    time: NDArray[Any] = np.zeros(0, np.int32)
+    if layout.timed and "time" in table.column_names:
+        time = seconds_of(table.column("time"))
+    return layout.pack_sorted(dst, src, layout.codes(rating), time, first)
+
+
+def seconds_of(time: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a time column as int32 days or int64 seconds, the type's lowest number = unknown."""
+    width = pa.int32() if pa.types.is_date32(time.type) else pa.int64()
+    if width == pa.int64():
+        time = time.cast(pa.timestamp("s"))  # Parquet keeps them in milliseconds
+    number = time.combine_chunks().cast(width)
+    if number.null_count:
+        number = pc.fill_null(number, pa.scalar(np.iinfo(width.to_pandas_dtype()).min, width))
+    return owned(number.to_numpy(zero_copy_only=False), None)
 
 
 @dataclass(frozen=True)
@@ -208,44 +221,52 @@ class WriteBlock:
 
     def __call__(self, key: Key, block: SortedBlock) -> BlockResult:
         """Write the block and describe it; item blocks keep nothing else."""
-        layout = self.layout(block.by)
-        columns = layout.arrow(block.words, block.first, self.time_kind)
-        table = pa.table(columns, schema=self.schema(block.by))
+        base = Path(self.folder)
+        layout = self.by_user if block.by == "user" else self.by_item
+        path = base / f"by_{block.by}" / f"block-{int(key[1]):05d}.parquet"
+        entry, counts = self._write_packed(block, layout, path, base) or self._write_columns(
+            block, layout, path, base
+        )
         nothing = block.words[:0]
         from_user = block.by == "user"
-        duplicates = layout.columns(block.duplicates if from_user else nothing, block.first)
-        scrubbed = layout.columns(block.scrubbed if from_user else nothing, block.first)
-        dst = columns[0].to_numpy()
-        counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
-        return self.write(key, block, table, counts.astype(np.int64), duplicates, scrubbed)
-
-    def layout(self, by: Side) -> WordLayout:
-        """Return how the rows of one order are packed."""
-        return self.by_user if by == "user" else self.by_item
-
-    def schema(self, by: Side) -> pa.Schema:
-        """Return the schema of the files of one order."""
-        return schemas.ratings(self.time_kind, whole=self.by_user.scale.whole, first=by)
-
-    def write(
-        self,
-        key: Key,
-        block: SortedBlock,
-        table: pa.Table,
-        counts: NDArray[np.int64],
-        duplicates: Columns,
-        scrubbed: Columns,
-    ) -> BlockResult:
-        """Write ``table``, the rows of a block."""
-        base = Path(self.folder)
-        path = base / f"by_{block.by}" / f"block-{int(key[1]):05d}.parquet"
-        entry = write_parquet(table, path, base=base)
         return BlockResult(
             entry=BlockEntry(**entry.model_dump(), first=block.first, last=block.stop - 1),
             counts=counts,
-            duplicates=duplicates,
-            scrubbed=scrubbed,
+            duplicates=layout.columns(block.duplicates if from_user else nothing, block.first),
+            scrubbed=layout.columns(block.scrubbed if from_user else nothing, block.first),
         )
+
+    def _write_packed(
+        self, block: SortedBlock, layout: WordLayout, path: Path, base: Path
+    ) -> tuple[FileEntry, NDArray[np.int64]] | None:
+        """Write the words as they are; None where that is not possible."""
+        if self.time_kind == "timestamp" or not layout.short or not len(block.words):
+            return None
+        if self.time_kind == "date" and not layout.timed:
+            return None
+        schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
+        form = WordForm(
+            names=tuple(schema.names),
+            first=block.first,
+            n_dst=block.stop - block.first,
+            src_bits=layout.src_bits,
+            code_bits=layout.code_bits,
+            key_shift=layout.key_shift,
+            time_low=layout.time_low,
+            stars=layout.dictionary,
+        )
+        return write_block(block.words, form, path, base=base)
+
+    def _write_columns(
+        self, block: SortedBlock, layout: WordLayout, path: Path, base: Path
+    ) -> tuple[FileEntry, NDArray[np.int64]]:
+        """Unpack the words and let Arrow write the columns."""
+        schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
+        columns = layout.arrow(block.words, block.first, self.time_kind)
+        dst = columns[0].to_numpy()
+        counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
+        entry = write_parquet(pa.table(columns, schema=schema), path, base=base)
+        return entry, counts.astype(np.int64)
 
 
 def time_array(time: NDArray[Any], kind: TimeKind) -> pa.Array:

@@ -18,10 +18,15 @@ def source_entry(file: SourceFile, role: str, rows: int | None) -> SourceEntry:
     return SourceEntry(file=file.name, role=role, size=file.size, md5=None, rows=rows)
 
 
-def md5_of(files: Sequence[SourceFile]) -> dict[str, str]:
-    """Return the md5 of every file that is one, by path; archives once for all members."""
+def paths_of(files: Sequence[SourceFile]) -> list[str]:
+    """Return the paths of files in order, archives once for all members."""
+    return list(dict.fromkeys(file.path for file in files))
+
+
+def md5_of(paths: Sequence[str]) -> dict[str, str]:
+    """Return the md5 of every path that is a file here."""
     digests = {}
-    for path in dict.fromkeys(file.path for file in files):
+    for path in paths:
         if Path(path).is_file():
             with Path(path).open("rb") as stream:
                 digests[path] = hashlib.file_digest(stream, _identity).hexdigest()
@@ -36,7 +41,7 @@ def source_entries(
     files: Sequence[SourceFile], digests: dict[str, str], n_rows: int
 ) -> list[SourceEntry]:
     """Describe the files of ratings, archives once for all members."""
-    paths = list(dict.fromkeys(file.path for file in files))
+    paths = paths_of(files)
     sizes = dict.fromkeys(paths, 0)
     for file in files:
         sizes[file.path] = (

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from netflixdask.kernels.words import Words, scatter_words, unpack_words
+from netflixdask.kernels.words import Words, pack_rows, scatter_words, unpack_words
 from netflixdask.store.manifest import RatingScale, TimeKind
 from netflixdask.store.readers.base import NULL_TIME
 
@@ -88,23 +88,61 @@ class WordLayout:
             self.n_words,
         )
 
+    def pack_sorted(
+        self,
+        dst: NDArray[np.int32],
+        src: NDArray[np.int32],
+        code: NDArray[Any],
+        time: NDArray[Any],
+        first: int,
+    ) -> Words:
+        """Pack rows of the block that starts at ``first``, in their order (:func:`pack_rows`)."""
+        null = np.iinfo(time.dtype).min
+        words: Words = np.empty((len(dst), self.n_words), np.uint64)
+        pack_rows(
+            dst,
+            src,
+            code,
+            time,
+            null,
+            self.time_low,
+            first,
+            self.src_bits,
+            self.code_bits,
+            self.key_shift,
+            words,
+        )
+        return words
+
     def codes(self, rating: NDArray[Any]) -> NDArray[Any]:
         """Return ratings as uint16 steps of the scale, or as the uint32 bits of float32."""
         scale, low = self.scale.scale, self.scale.low
         if scale is None:
             return rating.astype(np.float32).view(np.uint32)
         if rating.dtype == np.uint8 and low.is_integer():
-            return ((rating.astype(np.int32) - int(low)) * scale).astype(np.uint16)
+            steps = (np.arange(256) - int(low)) * scale  # of a star that occurs, 0 .. 65,535
+            return steps.astype(np.uint16)[rating]
         return np.rint((rating.astype(np.float64) - low) * scale).astype(np.uint16)
 
     def stars(self, code: NDArray[np.uint32]) -> NDArray[Any]:
         """Return the ratings that codes stand for, int8 or float32."""
-        if self.scale.scale is None:
-            stars = code.view(np.float32)
-        else:
-            steps = np.arange(1 << self.code_bits)
-            stars = (steps / self.scale.scale + self.scale.low).astype(np.float32)[code]
+        if self.scale.scale is not None:
+            return self.dictionary[code]
+        stars = code.view(np.float32)
         return stars.astype(np.int8) if self.scale.whole else stars
+
+    @property
+    def dictionary(self) -> NDArray[Any]:
+        """The rating of each code, int8 or float32[2**code_bits]; only where there is a scale."""
+        assert self.scale.scale is not None
+        steps = np.arange(1 << self.code_bits)
+        stars = (steps / self.scale.scale + self.scale.low).astype(np.float32)
+        return stars.astype(np.int8) if self.scale.whole else stars
+
+    @property
+    def short(self) -> bool:
+        """Whether a row is one word with a rating of at most 8 bits, as the prize's are."""
+        return self.n_words == 1 and self.scale.scale is not None and self.code_bits <= 8
 
     def columns(self, words: Words, first: int) -> Columns:
         """Unpack words of the block that starts at ``first``."""

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netflixdask.kernels.sort_runs import sort_runs
 from netflixdask.kernels.words import (
     count_values,
     keep_latest,
     number_ids,
     scatter_words,
-    sort_words,
     unpack_words,
     value_range,
 )
@@ -32,9 +32,15 @@ ROWS = st.lists(
 
 @pytest.mark.parametrize("n_words", [1, 2, 3])
 @pytest.mark.parametrize("timed", [True, False])
-@given(rows=ROWS, cuts=st.sets(st.integers(1, N_DST - 1)), by_src=st.booleans())
+@given(
+    rows=ROWS,
+    cuts=st.sets(st.integers(1, N_DST - 1)),
+    by_src=st.booleans(),
+    cut=st.sampled_from([1, 5, 1000]),
+    runs=st.integers(1, 4),
+)
 def test_pack_sort_and_unpack(
-    n_words: int, timed: bool, rows: list[tuple], cuts: set[int], by_src: bool
+    n_words: int, timed: bool, rows: list[tuple], cuts: set[int], by_src: bool, cut: int, runs: int
 ) -> None:
     if by_src:
         rows = sorted(rows, key=lambda row: row[1])
@@ -56,7 +62,8 @@ def test_pack_sort_and_unpack(
         assert len(mine) == len(here)
         seen += len(here)
         order = here[np.lexsort((src[here], dst[here]))]
-        done = sort_words(mine.copy(), shift, SRC_BITS, stop - first, N_SRC)
+        some = np.array_split(mine, runs)
+        done, repeated = sort_runs(some, shift, SRC_BITS, stop - first, cut=cut)
         out = [np.empty(len(done), t) for t in ("i4", "i4", "u4", "i8" if timed else "i4")]
         columns = out if timed else [*out[:3], np.zeros(0, "i4")]
         unknown = unpack_words(done, first, LOW, SRC_BITS, CODE_BITS, shift, *columns)
@@ -74,7 +81,7 @@ def test_pack_sort_and_unpack(
             if key not in expected or not timed or when[row] >= when[order[expected[key]]]:
                 expected[key] = at
         assert sorted(expected.values()) == np.flatnonzero(keep).tolist()
-        assert dropped == len(order) - len(expected)
+        assert dropped == repeated == len(order) - len(expected)
     assert seen == len(rows)
 
 
@@ -90,3 +97,24 @@ def test_ranges_counts_and_numbers(dtype: type) -> None:
     low, high, nulls = value_range(values[:0], 0)
     assert low > high
     assert nulls == 0
+
+
+@pytest.mark.parametrize("order", ["sorted", "by src", "by dst", "shuffled"])
+@pytest.mark.parametrize("src_bits", [3, 15, 30])
+def test_many_rows_in_any_order(order: str, src_bits: int) -> None:
+    rng = np.random.default_rng(1)
+    n_dst = 40_000
+    dst = (n_dst * rng.random(90_000) ** 6).astype(np.uint64)  # some with thousands, most with none
+    key = dst << np.uint64(src_bits) | rng.integers(0, 1 << src_bits, len(dst)).astype(np.uint64)
+    words = key << np.uint64(16) | np.arange(len(key), dtype=np.uint64) % np.uint64(1 << 16)
+    if order == "sorted":
+        words = words[np.argsort(key, kind="stable")]
+    elif order == "by src":
+        words = words[np.argsort(key & np.uint64((1 << src_bits) - 1), kind="stable")]
+    elif order == "by dst":
+        words = words[np.argsort(dst, kind="stable")]
+    key = words >> np.uint64(16)
+    runs = [run[:, None] for run in np.array_split(words, 7)]
+    found, repeated = sort_runs(runs, 16, src_bits, n_dst)
+    np.testing.assert_array_equal(found[:, 0], words[np.argsort(key, kind="stable")])
+    assert repeated == len(key) - len(np.unique(key))
