@@ -202,6 +202,57 @@ def keep_latest(words: Words, key_shift: int, code_bits: int) -> tuple[NDArray[n
 
 
 @numba.njit(nogil=True, cache=True)
+def merge_words(old: Words, new: Words, key_shift: int, code_bits: int) -> tuple[Words, Words]:
+    """Merge new rows into old ones; of a key in both the later row stays, of equals the new one.
+
+    Args:
+        old: uint64[n, n_words], sorted by key, no key twice.
+        new: uint64[m, n_words], likewise.
+        key_shift: position of the key in the first word.
+        code_bits: bits of code below the time.
+
+    Returns:
+        merged: uint64[n + m - k, n_words], sorted by key.
+        replaced: uint64[k, n_words], the rows that another one of the same key replaced.
+    """
+    n, m, n_words = len(old), len(new), old.shape[1]
+    shift, low = np.uint64(key_shift), np.uint64(code_bits)
+    below = np.uint64((1 << key_shift) - 1)
+    merged, replaced = np.empty((n + m, n_words), np.uint64), np.empty((m, n_words), np.uint64)
+    out, lost, at = 0, 0, 0
+    for row in range(m):
+        key = new[row, 0] >> shift
+        while at < n and old[at, 0] >> shift < key:
+            for w in range(n_words):
+                merged[out, w] = old[at, w]
+            out += 1
+            at += 1
+        later = True
+        if at < n and old[at, 0] >> shift == key:
+            if n_words == 1:
+                later = (new[row, 0] & below) >> low >= (old[at, 0] & below) >> low
+            elif n_words == 2:
+                later = new[row, 1] >> low >= old[at, 1] >> low
+            else:
+                later = new[row, 1] >= old[at, 1]
+            for w in range(n_words):
+                replaced[lost, w] = old[at, w] if later else new[row, w]
+                merged[out, w] = new[row, w] if later else old[at, w]
+            lost += 1
+            at += 1
+        else:
+            for w in range(n_words):
+                merged[out, w] = new[row, w]
+        out += 1
+    while at < n:
+        for w in range(n_words):
+            merged[out, w] = old[at, w]
+        out += 1
+        at += 1
+    return merged[:out], replaced[:lost].copy()
+
+
+@numba.njit(nogil=True, cache=True)
 def unpack_words(
     words: Words,
     first: int,

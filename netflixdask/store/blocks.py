@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from netflixdask.kernels.words import count_values
 from netflixdask.store.manifest import Side
-from netflixdask.store.parquet import column, read_rows
+from netflixdask.store.parquet import column, read_groups
 
 UNKNOWN_DAY = np.iinfo(np.int16).min
 
@@ -108,20 +109,35 @@ class BlockLoader:
         names = [f"{self.by}_num", f"{other}_num", "rating"]
         if self.day:
             names.append("time")
-        table = read_rows(Path(self.path), names, self.rows)
-        dst = column(table, f"{self.by}_num")
-        indptr = np.zeros(self.stop - self.first + 1, np.int64)
-        np.cumsum(np.bincount(dst - self.first, minlength=len(indptr) - 1), out=indptr[1:])
-        stars = column(table, "rating")
-        code = None if self.scale is None else encode(stars, self.low, self.high, self.scale)
+        n, n_rows = self.n_ratings, self.stop - self.first
+        counts = np.zeros(n_rows, np.int64)
+        src = np.empty(n, np.int32)
+        coded = self.scale is not None
+        kind = code_dtype(self.low, self.high, self.scale) if self.scale is not None else np.float32
+        value: NDArray[Any] = np.empty(n, kind)
+        day = np.empty(n, np.int16) if self.day else None
+        at = 0
+        for table in read_groups(Path(self.path), names, self.rows):
+            end = at + table.num_rows
+            count_values(owned(column(table, names[0]), np.int32), self.first, counts)
+            src[at:end] = column(table, names[1])
+            stars = column(table, "rating")
+            if self.scale is not None:
+                stars = encode(stars, self.low, self.high, self.scale)
+            value[at:end] = stars
+            if day is not None:
+                day[at:end] = days(table.column("time"))
+            at = end
+        indptr = np.zeros(n_rows + 1, np.int64)
+        np.cumsum(counts, out=indptr[1:])
         return RatingBlock(
             by=self.by,
             first=self.first,
             indptr=indptr,
-            src=owned(column(table, f"{other}_num"), np.int32),
-            code=code,
-            rating=owned(stars, np.float32) if code is None else None,
-            day=days(table.column("time")) if self.day else None,
+            src=src,
+            code=value if coded else None,
+            rating=None if coded else value,
+            day=day,
             low=self.low,
             scale=self.scale or 1,
         )
@@ -143,7 +159,8 @@ def encode(
     """Return ``(rating - low) * scale``, rounded to the whole number that it is."""
     dtype = code_dtype(low, high, scale)
     if stars.dtype == np.int8 and float(low).is_integer():
-        return ((stars.astype(np.int32) - int(low)) * scale).astype(dtype)
+        values = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64)
+        return ((values - int(low)) * scale).astype(dtype)[stars.view(np.uint8)]
     return np.rint((stars.astype(np.float64) - low) * scale).astype(dtype)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,22 +123,62 @@ def read_rows(path: Path, columns: list[str] | None, rows: tuple[int, int] | Non
     Raises:
         StoreError: if the file is missing or damaged.
     """
+    with opened(path) as source:
+        if rows is None:
+            return source.read(columns=columns, use_threads=False)
+        groups, first = _groups_of(source, rows)
+        table = source.read_row_groups(groups, columns=columns, use_threads=False)
+        return table.slice(rows[0] - first, rows[1] - rows[0])
+
+
+def read_groups(
+    path: Path, columns: list[str] | None = None, rows: tuple[int, int] | None = None
+) -> Iterator[pa.Table]:
+    """Yield the rows of a file a row group at a time: they fit a core's cache.
+
+    Args:
+        path: the file.
+        columns: the columns to read; all if left out.
+        rows: the rows ``[rows[0], rows[1])``; all if left out.
+
+    Raises:
+        StoreError: if the file is missing or damaged.
+    """
+    with opened(path) as source:
+        start, stop = rows if rows is not None else (0, source.metadata.num_rows)
+        groups, seen = _groups_of(source, (start, stop))
+        for group in groups:
+            table = source.read_row_group(group, columns=columns, use_threads=False)
+            n = table.num_rows
+            low, high = max(start - seen, 0), min(stop - seen, n)
+            seen += n
+            yield table if high - low == n else table.slice(low, high - low)
+
+
+def _groups_of(source: pq.ParquetFile, rows: tuple[int, int]) -> tuple[list[int], int]:
+    """Return the row groups that hold some rows, and the first row of the first of them."""
+    groups: list[int] = []
+    first = seen = 0
+    for group in range(source.num_row_groups):
+        n = source.metadata.row_group(group).num_rows
+        if seen < rows[1] and seen + n > rows[0]:
+            if not groups:
+                first = seen
+            groups.append(group)
+        seen += n
+    return groups, first
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a file for reading, its page checksums verified.
+
+    Raises:
+        StoreError: if the file is missing or damaged, when it is opened or within the block.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as source:
-            if rows is None:
-                return source.read(columns=columns, use_threads=False)
-            start, stop = rows
-            groups: list[int] = []
-            first = seen = 0
-            for group in range(source.num_row_groups):
-                n = source.metadata.row_group(group).num_rows
-                if seen < stop and seen + n > start:
-                    if not groups:
-                        first = seen
-                    groups.append(group)
-                seen += n
-            table = source.read_row_groups(groups, columns=columns, use_threads=False)
-            return table.slice(start - first, stop - start)
+            yield source
     except FileNotFoundError:
         raise StoreError(
             f"{path}: the manifest names this file, but it is not there; the store was overwritten "

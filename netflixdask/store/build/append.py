@@ -153,10 +153,10 @@ class Base:
             return np.array([*old[:-1], n], np.int64)
         return np.concatenate([old, old[-1] + cut[1:]]).astype(np.int64)
 
-    def files(self) -> dict[Key, str]:
-        """Return the file of every old block."""
+    def files(self) -> dict[Key, tuple[str, int]]:
+        """Return the file of every old block, and its rows."""
         return {
-            (by, number): str(self.store.path / entry.file)
+            (by, number): (str(self.store.path / entry.file), entry.rows)
             for by in SIDES
             for number, entry in enumerate(self.store.entries(by))
         }

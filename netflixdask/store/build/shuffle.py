@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import StageError
 from netflixdask.kernels.sort_runs import sort_runs
-from netflixdask.kernels.words import Words, keep_latest
+from netflixdask.kernels.words import Words, keep_latest, merge_words
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.store import schemas
 from netflixdask.store.blockfile import WordForm, write_block
@@ -34,7 +34,7 @@ from netflixdask.store.blocks import owned
 from netflixdask.store.build.rows import Numbering, Rows
 from netflixdask.store.build.words import Columns, WordLayout
 from netflixdask.store.manifest import BlockEntry, Side, TimeKind
-from netflixdask.store.parquet import FileEntry, column, read_parquet, write_parquet
+from netflixdask.store.parquet import FileEntry, column, read_groups, write_parquet
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
     """int64[n_pairs], sorted ``user_num << 32 | item_num`` of the pairs to move out."""
     runs: str | None = None
     """Folder of the run files, None = in memory."""
-    old: Mapping[Key, str] = field(default_factory=dict)
-    """Files of the blocks that an append adds to; their rows come before all others."""
+    old: Mapping[Key, tuple[str, int]] = field(default_factory=dict)
+    """Files and rows of the blocks that an append adds to; their rows come before all others."""
     always: frozenset[Key] = frozenset()
     """Blocks to write although no row may fall into them."""
 
@@ -143,15 +143,21 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         edges, layout = self._side(by)
         first, stop = int(edges[int(key[1])]), int(edges[int(key[1]) + 1])
         parts = [acc[index].load(layout.n_words) for index in sorted(acc)]
-        if key in self.old:
-            parts.insert(0, packed_block(Path(self.old[key]), by, first, layout))
-        words, n_repeated = sort_runs(parts, layout.key_shift, layout.src_bits, stop - first)
+        words = np.empty((0, layout.n_words), np.uint64)
+        n_repeated = 0
+        if parts:
+            words, n_repeated = sort_runs(parts, layout.key_shift, layout.src_bits, stop - first)
         del parts
         duplicates = words[:0]
         if n_repeated:
             keep, _ = keep_latest(words, layout.key_shift, layout.code_bits)
             kept = keep.view(bool)
             duplicates, words = words[~kept], words[kept]
+        if key in self.old:
+            path, n_old = self.old[key]
+            old = packed_block(Path(path), by, first, n_old, layout)
+            words, replaced = merge_words(old, words, layout.key_shift, layout.code_bits)
+            duplicates = np.concatenate([duplicates, replaced])
         scrubbed = words[:0]
         wanted = self._scrub_of(by, first, stop, layout.src_bits)
         if len(wanted):
@@ -176,16 +182,21 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         return np.sort((dst[inside] - first) << src_bits | src[inside])
 
 
-def packed_block(path: Path, by: Side, first: int, layout: WordLayout) -> Words:
-    """Read a block file back as words, in its order."""
-    table = read_parquet(path)
+def packed_block(path: Path, by: Side, first: int, n: int, layout: WordLayout) -> Words:
+    """Read the ``n`` rows of a block file back as words, in their order."""
     other = "item" if by == "user" else "user"
-    dst, src = (owned(column(table, f"{side}_num"), np.int32) for side in (by, other))
-    rating = owned(column(table, "rating"), None)
-    time: NDArray[Any] = np.zeros(0, np.int32)
-    if layout.timed and "time" in table.column_names:
-        time = seconds_of(table.column("time"))
-    return layout.pack_sorted(dst, src, layout.codes(rating), time, first)
+    words = np.empty((n, layout.n_words), np.uint64)
+    at = 0
+    for table in read_groups(path):  # as many rows at a time as a core's cache holds
+        dst, src = (owned(column(table, f"{side}_num"), np.int32) for side in (by, other))
+        time: NDArray[Any] = np.zeros(0, np.int32)
+        if layout.timed and "time" in table.column_names:
+            time = seconds_of(table.column("time"))
+        end = at + len(dst)
+        code = layout.codes(column(table, "rating"))
+        layout.pack_sorted(dst, src, code, time, first, words[at:end])
+        at = end
+    return words
 
 
 def seconds_of(time: pa.ChunkedArray) -> NDArray[Any]:

@@ -95,16 +95,15 @@ class WordLayout:
         code: NDArray[Any],
         time: NDArray[Any],
         first: int,
-    ) -> Words:
-        """Pack rows of the block that starts at ``first``, in their order (:func:`pack_rows`)."""
-        null = np.iinfo(time.dtype).min
-        words: Words = np.empty((len(dst), self.n_words), np.uint64)
+        words: Words,
+    ) -> None:
+        """Pack rows of the block that starts at ``first`` into ``words`` (:func:`pack_rows`)."""
         pack_rows(
             dst,
             src,
             code,
             time,
-            null,
+            int(np.iinfo(time.dtype).min),
             self.time_low,
             first,
             self.src_bits,
@@ -112,16 +111,16 @@ class WordLayout:
             self.key_shift,
             words,
         )
-        return words
 
     def codes(self, rating: NDArray[Any]) -> NDArray[Any]:
         """Return ratings as uint16 steps of the scale, or as the uint32 bits of float32."""
         scale, low = self.scale.scale, self.scale.low
         if scale is None:
             return rating.astype(np.float32).view(np.uint32)
-        if rating.dtype == np.uint8 and low.is_integer():
-            steps = (np.arange(256) - int(low)) * scale  # of a star that occurs, 0 .. 65,535
-            return steps.astype(np.uint16)[rating]
+        if rating.dtype in (np.uint8, np.int8) and low.is_integer():
+            stars = np.arange(256, dtype=np.uint8).view(rating.dtype).astype(np.int64)
+            steps = (stars - int(low)) * scale  # of a star that occurs, 0 .. 65,535
+            return steps.astype(np.uint16)[rating.view(np.uint8)]
         return np.rint((rating.astype(np.float64) - low) * scale).astype(np.uint16)
 
     def stars(self, code: NDArray[np.uint32]) -> NDArray[Any]:
