@@ -121,52 +121,6 @@ def scatter_words(
 
 
 @numba.njit(nogil=True, cache=True)
-def pack_rows(
-    dst: NDArray[np.int32],
-    src: NDArray[np.int32],
-    code: NDArray[Any],
-    time: NDArray[Any],
-    null: int,
-    low: int,
-    first: int,
-    src_bits: int,
-    code_bits: int,
-    key_shift: int,
-    words: Words,
-) -> None:
-    """Pack the rows of one block in their order.
-
-    Args:
-        dst: int32[n].
-        src: int32[n], below ``2**src_bits``.
-        code: unsigned integers[n], below ``2**code_bits``.
-        time: integers[n], or of length 0 where rows have no time.
-        null: the value of ``time`` that means unknown.
-        low: lowest known time.
-        first: the block's first dst.
-        src_bits: bits of src.
-        code_bits: bits of code.
-        key_shift: position of the key in its word.
-        words: uint64[n, n_words], overwritten.
-    """
-    n_words = words.shape[1]
-    timed = len(time) > 0
-    for row in range(len(dst)):
-        key = np.uint64(dst[row] - first) << np.uint64(src_bits) | np.uint64(src[row])
-        when = np.uint64(0)
-        if timed and np.int64(time[row]) != null:
-            when = np.uint64(np.int64(time[row]) - low + 1)
-        load = when << np.uint64(code_bits) | np.uint64(code[row])
-        if n_words == 1:
-            words[row, 0] = key << np.uint64(key_shift) | load
-        else:
-            words[row, 0] = key
-            words[row, 1] = load if n_words == 2 else when
-            if n_words == 3:
-                words[row, 2] = np.uint64(code[row])
-
-
-@numba.njit(nogil=True, cache=True)
 def keep_latest(words: Words, key_shift: int, code_bits: int) -> tuple[NDArray[np.uint8], int]:
     """Mark the row to keep of every run of equal keys: the latest, of equals the last.
 
@@ -199,57 +153,6 @@ def keep_latest(words: Words, key_shift: int, code_bits: int) -> tuple[NDArray[n
             keep[best] = 0
         best = row
     return keep, dropped
-
-
-@numba.njit(nogil=True, cache=True)
-def merge_words(old: Words, new: Words, key_shift: int, code_bits: int) -> tuple[Words, Words]:
-    """Merge new rows into old ones; of a key in both the later row stays, of equals the new one.
-
-    Args:
-        old: uint64[n, n_words], sorted by key, no key twice.
-        new: uint64[m, n_words], likewise.
-        key_shift: position of the key in the first word.
-        code_bits: bits of code below the time.
-
-    Returns:
-        merged: uint64[n + m - k, n_words], sorted by key.
-        replaced: uint64[k, n_words], the rows that another one of the same key replaced.
-    """
-    n, m, n_words = len(old), len(new), old.shape[1]
-    shift, low = np.uint64(key_shift), np.uint64(code_bits)
-    below = np.uint64((1 << key_shift) - 1)
-    merged, replaced = np.empty((n + m, n_words), np.uint64), np.empty((m, n_words), np.uint64)
-    out, lost, at = 0, 0, 0
-    for row in range(m):
-        key = new[row, 0] >> shift
-        while at < n and old[at, 0] >> shift < key:
-            for w in range(n_words):
-                merged[out, w] = old[at, w]
-            out += 1
-            at += 1
-        later = True
-        if at < n and old[at, 0] >> shift == key:
-            if n_words == 1:
-                later = (new[row, 0] & below) >> low >= (old[at, 0] & below) >> low
-            elif n_words == 2:
-                later = new[row, 1] >> low >= old[at, 1] >> low
-            else:
-                later = new[row, 1] >= old[at, 1]
-            for w in range(n_words):
-                replaced[lost, w] = old[at, w] if later else new[row, w]
-                merged[out, w] = new[row, w] if later else old[at, w]
-            lost += 1
-            at += 1
-        else:
-            for w in range(n_words):
-                merged[out, w] = new[row, w]
-        out += 1
-    while at < n:
-        for w in range(n_words):
-            merged[out, w] = old[at, w]
-        out += 1
-        at += 1
-    return merged[:out], replaced[:lost].copy()
 
 
 @numba.njit(nogil=True, cache=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class _Column(NamedTuple):
 
 
 def write_block(
-    words: Words, form: WordForm, path: Path, *, base: Path
+    row_groups: Iterable[Words], form: WordForm, path: Path, *, base: Path
 ) -> tuple[FileEntry, NDArray[np.int64]] | None:
     """Write a block's rows whole or not at all.
 
@@ -73,14 +73,15 @@ def write_block(
     ratings by dictionary; what zstd makes smaller is compressed.
 
     Args:
-        words: uint64[n, 1], sorted by dst and src.
+        row_groups: uint64[n, 1] each, sorted by dst and src, n = 65,536 but in the last; one is
+            no longer needed when the next is taken.
         form: what they are.
         path: the file to write.
         base: the folder of the manifest, from which the entry's path is counted.
 
     Returns:
-        The file's entry and the rows of each dst, int64[n_dst]; or None, and no file, if the time
-        of a row is not known.
+        The file's entry and the rows of each dst, int64[n_dst]; or None, and no file, if there is
+        no row or the time of one is not known.
     """
     below(base, path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
@@ -88,25 +89,30 @@ def write_block(
     digest, size = xxhash.xxh64(), 0
     try:
         with temporary.open("wb") as out:
-            for piece in _pieces(words, form, counts):
+            for piece in _pieces(row_groups, form, counts):
                 if piece is None:
                     return None
                 out.write(piece)
                 digest.update(piece)
                 size += len(piece)
+        n_rows = int(counts.sum())
+        if not n_rows:
+            return None
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     entry = FileEntry(
         file=path.relative_to(base).as_posix(),
-        rows=len(words),
+        rows=n_rows,
         bytes=size,
         checksum=f"xxh64:{digest.hexdigest()}",
     )
     return entry, counts
 
 
-def _pieces(words: Words, form: WordForm, counts: NDArray[np.int64]) -> Iterator[bytes | None]:
+def _pieces(
+    row_groups: Iterable[Words], form: WordForm, counts: NDArray[np.int64]
+) -> Iterator[bytes | None]:
     """Yield the bytes of the file in order; None if a time is not known."""
     values, diff = np.zeros(GROUP + 128, np.int64), np.empty(128, np.uint64)
     page, ends, ranges = np.empty(ROOM, np.uint8), np.empty(4, np.int64), np.empty((4, 2), np.int64)
@@ -117,8 +123,7 @@ def _pieces(words: Words, form: WordForm, counts: NDArray[np.int64]) -> Iterator
     groups: list[Field] = []
     at = len(MAGIC)
     yield MAGIC
-    for start in range(0, len(words), GROUP):
-        some = words[start : start + GROUP]
+    for some in row_groups:
         unknown = encode_words(
             some,
             form.first,
@@ -171,7 +176,7 @@ def _pieces(words: Words, form: WordForm, counts: NDArray[np.int64]) -> Iterator
                 }
             )
         )
-    footer = _footer(columns, groups, len(words))
+    footer = _footer(columns, groups, int(counts.sum()))
     yield footer + len(footer).to_bytes(4, "little") + MAGIC
 
 

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import Key
+from netflixdask.store.build.merge import seconds_of
 from netflixdask.store.build.rows import Numbering
-from netflixdask.store.build.shuffle import BlockResult, seconds_of, time_array
+from netflixdask.store.build.shuffle import BlockResult, time_array
 from netflixdask.store.build.words import Columns, no_rows
 from netflixdask.store.build.writer import StoreWriter
 from netflixdask.store.manifest import BlockEntry, Side, StoreManifest, TimeKind
@@ -153,10 +154,10 @@ class Base:
             return np.array([*old[:-1], n], np.int64)
         return np.concatenate([old, old[-1] + cut[1:]]).astype(np.int64)
 
-    def files(self) -> dict[Key, tuple[str, int]]:
-        """Return the file of every old block, and its rows."""
+    def files(self) -> dict[Key, str]:
+        """Return the file of every old block."""
         return {
-            (by, number): (str(self.store.path / entry.file), entry.rows)
+            (by, number): str(self.store.path / entry.file)
             for by in SIDES
             for number, entry in enumerate(self.store.entries(by))
         }

@@ -14,27 +14,26 @@ sorted block. The result depends on the rows and their order alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from netflixdask.errors import StageError
 from netflixdask.kernels.sort_runs import sort_runs
-from netflixdask.kernels.words import Words, keep_latest, merge_words
+from netflixdask.kernels.words import Words, keep_latest
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.store import schemas
 from netflixdask.store.blockfile import WordForm, write_block
-from netflixdask.store.blocks import owned
+from netflixdask.store.build.merge import MergedRows
 from netflixdask.store.build.rows import Numbering, Rows
 from netflixdask.store.build.words import Columns, WordLayout
 from netflixdask.store.manifest import BlockEntry, Side, TimeKind
-from netflixdask.store.parquet import FileEntry, column, read_groups, write_parquet
+from netflixdask.store.parquet import ROW_GROUP, FileEntry, write_parquet
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,16 @@ class SortedBlock:
     words: Words
     duplicates: Words
     scrubbed: Words
+    merged: MergedRows | None = None
+    """In an append: ``words`` and the rows that are there, merged while they are written."""
+
+    def groups(self) -> Iterator[Words]:
+        """Yield all rows, 65,536 at a time."""
+        if self.merged is not None:
+            yield from self.merged.groups()
+            return
+        for start in range(0, len(self.words), ROW_GROUP):
+            yield self.words[start : start + ROW_GROUP]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +100,8 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
     """int64[n_pairs], sorted ``user_num << 32 | item_num`` of the pairs to move out."""
     runs: str | None = None
     """Folder of the run files, None = in memory."""
-    old: Mapping[Key, tuple[str, int]] = field(default_factory=dict)
-    """Files and rows of the blocks that an append adds to; their rows come before all others."""
+    old: Mapping[Key, str] = field(default_factory=dict)
+    """Files of the blocks that an append adds to; their rows come before all others."""
     always: frozenset[Key] = frozenset()
     """Blocks to write although no row may fall into them."""
 
@@ -153,13 +162,11 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
             keep, _ = keep_latest(words, layout.key_shift, layout.code_bits)
             kept = keep.view(bool)
             duplicates, words = words[~kept], words[kept]
-        if key in self.old:
-            path, n_old = self.old[key]
-            old = packed_block(Path(path), by, first, n_old, layout)
-            words, replaced = merge_words(old, words, layout.key_shift, layout.code_bits)
-            duplicates = np.concatenate([duplicates, replaced])
         scrubbed = words[:0]
         wanted = self._scrub_of(by, first, stop, layout.src_bits)
+        if key in self.old:
+            merged = MergedRows(self.old[key], by, first, layout, words, wanted)
+            return SortedBlock(by, first, stop, words, duplicates, scrubbed, merged)
         if len(wanted):
             packed = (words[:, 0] >> np.uint64(layout.key_shift)).view(np.int64)
             at = np.searchsorted(packed, wanted)
@@ -180,34 +187,6 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         dst, src = (user, item) if by == "user" else (item, user)
         inside = (dst >= first) & (dst < stop)
         return np.sort((dst[inside] - first) << src_bits | src[inside])
-
-
-def packed_block(path: Path, by: Side, first: int, n: int, layout: WordLayout) -> Words:
-    """Read the ``n`` rows of a block file back as words, in their order."""
-    other = "item" if by == "user" else "user"
-    words = np.empty((n, layout.n_words), np.uint64)
-    at = 0
-    for table in read_groups(path):  # as many rows at a time as a core's cache holds
-        dst, src = (owned(column(table, f"{side}_num"), np.int32) for side in (by, other))
-        time: NDArray[Any] = np.zeros(0, np.int32)
-        if layout.timed and "time" in table.column_names:
-            time = seconds_of(table.column("time"))
-        end = at + len(dst)
-        code = layout.codes(column(table, "rating"))
-        layout.pack_sorted(dst, src, code, time, first, words[at:end])
-        at = end
-    return words
-
-
-def seconds_of(time: pa.ChunkedArray) -> NDArray[Any]:
-    """Return a time column as int32 days or int64 seconds, the type's lowest number = unknown."""
-    width = pa.int32() if pa.types.is_date32(time.type) else pa.int64()
-    if width == pa.int64():
-        time = time.cast(pa.timestamp("s"))  # Parquet keeps them in milliseconds
-    number = time.combine_chunks().cast(width)
-    if number.null_count:
-        number = pc.fill_null(number, pa.scalar(np.iinfo(width.to_pandas_dtype()).min, width))
-    return owned(number.to_numpy(zero_copy_only=False), None)
 
 
 @dataclass(frozen=True)
@@ -238,20 +217,24 @@ class WriteBlock:
         entry, counts = self._write_packed(block, layout, path, base) or self._write_columns(
             block, layout, path, base
         )
-        nothing = block.words[:0]
-        from_user = block.by == "user"
+        duplicates, scrubbed = block.duplicates, block.scrubbed
+        if block.merged is not None:
+            duplicates = np.concatenate([duplicates, block.merged.replaced])
+            scrubbed = block.merged.moved
+        if block.by == "item":
+            duplicates = scrubbed = block.words[:0]
         return BlockResult(
             entry=BlockEntry(**entry.model_dump(), first=block.first, last=block.stop - 1),
             counts=counts,
-            duplicates=layout.columns(block.duplicates if from_user else nothing, block.first),
-            scrubbed=layout.columns(block.scrubbed if from_user else nothing, block.first),
+            duplicates=layout.columns(duplicates, block.first),
+            scrubbed=layout.columns(scrubbed, block.first),
         )
 
     def _write_packed(
         self, block: SortedBlock, layout: WordLayout, path: Path, base: Path
     ) -> tuple[FileEntry, NDArray[np.int64]] | None:
         """Write the words as they are; None where that is not possible."""
-        if self.time_kind == "timestamp" or not layout.short or not len(block.words):
+        if self.time_kind == "timestamp" or not layout.short:
             return None
         if self.time_kind == "date" and not layout.timed:
             return None
@@ -266,14 +249,17 @@ class WriteBlock:
             time_low=layout.time_low,
             stars=layout.dictionary,
         )
-        return write_block(block.words, form, path, base=base)
+        return write_block(block.groups(), form, path, base=base)
 
     def _write_columns(
         self, block: SortedBlock, layout: WordLayout, path: Path, base: Path
     ) -> tuple[FileEntry, NDArray[np.int64]]:
         """Unpack the words and let Arrow write the columns."""
         schema = schemas.ratings(self.time_kind, whole=layout.scale.whole, first=block.by)
-        columns = layout.arrow(block.words, block.first, self.time_kind)
+        words = block.words
+        if block.merged is not None:
+            words = np.concatenate([group.copy() for group in block.groups()] or [words[:0]])
+        columns = layout.arrow(words, block.first, self.time_kind)
         dst = columns[0].to_numpy()
         counts = np.bincount(dst - block.first, minlength=block.stop - block.first)
         entry = write_parquet(pa.table(columns, schema=schema), path, base=base)

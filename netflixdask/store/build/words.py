@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from netflixdask.kernels.words import Words, pack_rows, scatter_words, unpack_words
+from netflixdask.kernels.words import Words, scatter_words, unpack_words
 from netflixdask.store.manifest import RatingScale, TimeKind
 from netflixdask.store.readers.base import NULL_TIME
 
@@ -86,30 +86,6 @@ class WordLayout:
             self.code_bits,
             self.key_shift,
             self.n_words,
-        )
-
-    def pack_sorted(
-        self,
-        dst: NDArray[np.int32],
-        src: NDArray[np.int32],
-        code: NDArray[Any],
-        time: NDArray[Any],
-        first: int,
-        words: Words,
-    ) -> None:
-        """Pack rows of the block that starts at ``first`` into ``words`` (:func:`pack_rows`)."""
-        pack_rows(
-            dst,
-            src,
-            code,
-            time,
-            int(np.iinfo(time.dtype).min),
-            self.time_low,
-            first,
-            self.src_bits,
-            self.code_bits,
-            self.key_shift,
-            words,
         )
 
     def codes(self, rating: NDArray[Any]) -> NDArray[Any]:

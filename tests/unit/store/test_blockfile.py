@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netflixdask.kernels.sort_runs import sort_runs
+from netflixdask.kernels.words import Words
 from netflixdask.store import schemas
 from netflixdask.store.blockfile import WordForm, write_block
 from netflixdask.store.build.words import WordLayout, layout_of
 from netflixdask.store.manifest import RatingScale
-from netflixdask.store.parquet import checksum
+from netflixdask.store.parquet import ROW_GROUP, checksum
 
 STARS = RatingScale(low=1.0, high=5.0, scale=1, whole=True)
 HALVES = RatingScale(low=0.5, high=5.0, scale=2, whole=False)
@@ -47,6 +48,10 @@ def packed(
     return words, layout, pa.table(columns, schema=schema)
 
 
+def groups(words: Words) -> list[Words]:
+    return [words[start : start + ROW_GROUP] for start in range(0, len(words), ROW_GROUP)]
+
+
 def form_of(layout: WordLayout, names: list[str], n_dst: int) -> WordForm:
     """Return the form that the builder would use."""
     return WordForm(
@@ -69,7 +74,7 @@ def test_arrow_reads_the_table_back(
 ) -> None:
     words, layout, table = packed(n, n_dst=900, n_src=400, scale=scale, timed=timed)
     path = tmp_path / "by_user" / "block.parquet"
-    done = write_block(words, form_of(layout, table.schema.names, 900), path, base=tmp_path)
+    done = write_block(groups(words), form_of(layout, table.schema.names, 900), path, base=tmp_path)
     assert done is not None
     entry, counts = done
     found = pq.read_table(path, page_checksum_verification=True)
@@ -88,7 +93,7 @@ def test_arrow_reads_the_table_back(
 def test_statistics_and_schema_are_what_arrow_writes(tmp_path: Path, scale: RatingScale) -> None:
     words, layout, table = packed(70_000, n_dst=900, n_src=400, scale=scale, timed=True)
     ours, arrows = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    write_block(words, form_of(layout, table.schema.names, 900), ours, base=tmp_path)
+    write_block(groups(words), form_of(layout, table.schema.names, 900), ours, base=tmp_path)
     pq.write_table(table, arrows, row_group_size=65_536)
     a, b = pq.read_metadata(ours), pq.read_metadata(arrows)
     assert a.schema.equals(b.schema)
@@ -108,7 +113,7 @@ def test_duckdb_reads_the_same_rows(tmp_path: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     words, layout, table = packed(70_000, n_dst=900, n_src=400, scale=STARS, timed=True)
     path = tmp_path / "a.parquet"
-    write_block(words, form_of(layout, table.schema.names, 900), path, base=tmp_path)
+    write_block(groups(words), form_of(layout, table.schema.names, 900), path, base=tmp_path)
     found = duckdb.sql(f"SELECT * FROM '{path}'").to_arrow_table()
     for name in table.schema.names:
         assert found[name].to_pylist() == table[name].to_pylist()
@@ -131,7 +136,7 @@ def test_any_width_of_differences(
     words, layout, table = packed(n, n_dst=n_dst, n_src=n_src, scale=STARS, timed=dated, seed=seed)
     folder = tmp_path_factory.mktemp("any")
     path = folder / "a.parquet"
-    assert write_block(words, form_of(layout, table.schema.names, n_dst), path, base=folder)
+    assert write_block(groups(words), form_of(layout, table.schema.names, n_dst), path, base=folder)
     assert pq.read_table(path, page_checksum_verification=True).equals(table)
 
 
@@ -144,7 +149,7 @@ def test_the_widest_numbers(tmp_path: Path) -> None:
     words, _ = layout.pack(dst, src, code, None, 0, edges)
     path = tmp_path / "a.parquet"
     form = form_of(layout, ["user_num", "item_num", "rating"], 3)
-    write_block(words, form, path, base=tmp_path)
+    write_block(groups(words), form, path, base=tmp_path)
     found = pq.read_table(path)
     assert found["user_num"].to_pylist() == [FIRST, FIRST, FIRST + 1, FIRST + 1, FIRST + 2]
     assert found["item_num"].to_pylist() == src.tolist()
@@ -155,14 +160,17 @@ def test_an_unknown_time_leaves_no_file(tmp_path: Path) -> None:
     words, layout, table = packed(70_000, n_dst=900, n_src=400, scale=STARS, timed=True)
     words[-1, 0] &= ~np.uint64((1 << layout.key_shift) - 1)
     path = tmp_path / "a.parquet"
-    assert write_block(words, form_of(layout, table.schema.names, 900), path, base=tmp_path) is None
+    assert (
+        write_block(groups(words), form_of(layout, table.schema.names, 900), path, base=tmp_path)
+        is None
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
     words, layout, table = packed(3_000, n_dst=900, n_src=400, scale=STARS, timed=True)
     path = tmp_path / "a.parquet"
-    write_block(words, form_of(layout, table.schema.names, 900), path, base=tmp_path)
+    write_block(groups(words), form_of(layout, table.schema.names, 900), path, base=tmp_path)
     raw = bytearray(path.read_bytes())
     offset = pq.read_metadata(path).row_group(0).column(3).data_page_offset
     raw[offset + 100] ^= 1
