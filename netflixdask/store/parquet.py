@@ -193,4 +193,9 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 def column(table: pa.Table, name: str) -> Any:
     """Return a column without nulls as a numpy array (possibly read-only)."""
-    return table.column(name).combine_chunks().to_numpy(zero_copy_only=False)
+    return whole(table.column(name)).to_numpy(zero_copy_only=False)
+
+
+def whole(array: pa.ChunkedArray) -> pa.Array:
+    """Return an array in one piece; what is in one piece already is not copied."""
+    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()

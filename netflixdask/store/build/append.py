@@ -230,7 +230,7 @@ def rerate(probe: pa.Table, moved: Sequence[Columns]) -> Rerated:
     ours = keys[at] == new
     at, new_rating = at[ours], rating[ours].astype(np.float32)
     old_rating = column(probe, "rating").astype(np.float32)
-    old_time = wide_time(seconds_of(probe.column("time")))
+    old_time = wide_time(seconds_of(probe.column("time"))).copy()
     new_time = time[ours] if len(time) else old_time[at]
     later = new_time >= old_time[at]
     replaced = Columns(

@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 
 from netflixdask.kernels.merge import MOVED, NEW, OLD, OUT, REPLACED, STATE, merge_group
 from netflixdask.kernels.words import Words
-from netflixdask.store.blocks import owned
 from netflixdask.store.build.words import WordLayout
 from netflixdask.store.manifest import Side
-from netflixdask.store.parquet import ROW_GROUP, column, read_groups
+from netflixdask.store.parquet import ROW_GROUP, column, read_groups, whole
 
-NO_TIME: NDArray[np.int32] = np.zeros(0, np.int32)
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as Arrow's are, so that one kernel specialisation serves without a copy."""
+    array.flags.writeable = False
+    return array
+
+
+NO_TIME: NDArray[np.int32] = read_only(np.zeros(0, np.int32))
 
 
 class MergedRows:
@@ -111,13 +117,14 @@ class MergedRows:
         for table in read_groups(Path(self.path)):
             if before is not None:
                 yield before, False
-            dst, src = (owned(column(table, f"{s}_num"), np.int32) for s in (self.by, other))
-            code = self.layout.codes(column(table, "rating"))
+            dst, src = (read_only(column(table, f"{s}_num")) for s in (self.by, other))
+            code = read_only(self.layout.codes(column(table, "rating")))
             timed = self.layout.timed and "time" in table.column_names
-            before = dst, src, code, seconds_of(table.column("time")) if timed else NO_TIME
+            time = read_only(seconds_of(table.column("time"))) if timed else NO_TIME
+            before = dst, src, code, time
         if before is None:  # a block without rows: new ones come all the same
-            none = np.zeros(0, np.int32)
-            before = none, none, self.layout.codes(np.zeros(0, np.float32)), NO_TIME
+            code = read_only(self.layout.codes(np.zeros(0, np.float32)))
+            before = NO_TIME, NO_TIME, code, NO_TIME
         yield before, True
 
 
@@ -126,7 +133,7 @@ def seconds_of(time: pa.ChunkedArray) -> NDArray[Any]:
     width = pa.int32() if pa.types.is_date32(time.type) else pa.int64()
     if width == pa.int64():
         time = time.cast(pa.timestamp("s"))  # Parquet keeps them in milliseconds
-    number = time.combine_chunks().cast(width)
+    number = whole(time).cast(width)
     if number.null_count:
         number = pc.fill_null(number, pa.scalar(np.iinfo(width.to_pandas_dtype()).min, width))
-    return owned(number.to_numpy(zero_copy_only=False), None)
+    return np.asarray(number.to_numpy(zero_copy_only=False))
