@@ -15,6 +15,7 @@ made once below ``--workdir``: a native ``training_set.tar`` and a CSV of the sa
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ingest_steps
+import numpy as np
 import parse_speed
 import psutil
 
@@ -45,7 +47,7 @@ SIZES = {
     "tar100": (100_480_507, 480_189, 17_770),
 }
 COLUMNS = {"user": "user", "item": "movie", "rating": "rating", "time": "date"}
-PARTS = ("csv20", "tar100", "parse", "memory", "threads", "blocks", "synth", "steps")
+PARTS = ("csv20", "tar100", "append", "parse", "memory", "threads", "blocks", "synth", "steps")
 POLL_SECONDS = 0.05
 
 DUCKDB = """
@@ -173,6 +175,20 @@ class Inputs:
             unfinished.rename(path)
         return path
 
+    def more(self, part: str) -> Path:
+        """Return a hundredth as many new rows: the users of the old ones, other movies, later."""
+        csv = self.csv(part)
+        path = csv.with_name("more.csv")
+        if not path.exists():
+            with csv.open() as lines:
+                picked = [line.split(",") for line in itertools.islice(lines, 50, None, 100)]
+            movies = np.random.default_rng(1).permutation([row[0] for row in picked])
+            with path.open("w") as out:
+                out.write("movie,user,rating,date\n")
+                for movie, row in zip(movies, picked, strict=True):
+                    out.write(f"{movie},{row[1]},{row[2]},2006-01-01\n")
+        return path
+
 
 class Bench:
     """One run: the options, the inputs, the figures."""
@@ -262,6 +278,22 @@ class Bench:
         command = [sys.executable, "-m", "netflixdask", "ingest", str(source), str(out), *named]
         subprocess.run([*command, "--quiet"], check=True, capture_output=True)
         return time.perf_counter() - start
+
+    def append(self) -> None:
+        """Time an append of a hundredth beside the whole, in turns."""
+        part = "csv20" if "tar100" not in self.options.part else "tar100"
+        more = self.inputs.more(part)
+        whole, added = [], []
+        with self.client():
+            for _ in range(self.options.repeat):
+                seconds, store = self.ingest(part)
+                whole.append(seconds)
+                os.sync()
+                start = time.perf_counter()
+                nd.ingest(more, store.path, append=True, **COLUMNS)
+                added.append(time.perf_counter() - start)
+        note = f"{part}, {min(added):.2f} s and {min(whole):.2f} s"
+        self.report.add("append of 1 % / whole", min(added) / min(whole), "", 0.5, 0.5, note)
 
     def parse(self) -> None:
         """Time the parsing kernels alone."""
@@ -368,6 +400,7 @@ class Bench:
         calls: dict[str, Callable[[], None]] = {
             "csv20": lambda: self.against_duckdb("csv20"),
             "tar100": lambda: self.against_duckdb("tar100"),
+            "append": self.append,
             "parse": self.parse,
             "memory": self.memory,
             "threads": self.threads,
