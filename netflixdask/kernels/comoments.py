@@ -1,93 +1,73 @@
 """Co-moments of item pairs: six exact integer sums over the common raters of a pair.
 
-For the items ``i > j`` of a pair let ``x`` be a common rater's value of ``i`` and ``y`` his value
-of ``j``: the sums are ``n, Sx, Sy, Sxx, Syy, Sxy``. The pairs of a *band* of rows ``[lo, hi)`` with
-all ``j < i`` lie one after another: pair ``(i, j)`` is entry
-``i (i - 1) / 2 + j - lo (lo - 1) / 2`` of the band.
+For the items of a pair, in places ``i > j`` (:mod:`netflixdask.kernels.user_lists`), let ``x`` be a
+common rater's value of ``i`` and ``y`` his value of ``j``: the sums are ``n, Sx, Sy, Sxx, Syy,
+Sxy``. Row ``i`` walks along the lists of its raters, each as far as ``i`` itself.
 
-Two forms of the accumulator, chosen by :func:`choose_layout`:
+*Graded* values (1 .. 15). The raters of a row are grouped by their grade ``x``. Within a group only
+``n, Sy, Syy`` are open, for ``Sx = x n``, ``Sxx = x x n``, ``Sxy = x Sy``: so one 64-bit word a
+pair and one addition a common rater. Fields are as wide as the totals of :attr:`Fields.batch`
+raters; a greater group is taken in parts. The lists of the rater four ahead are asked for line by
+line: waiting for them is what the time would go to otherwise.
 
-* *packed*: two 64-bit words a pair, ``n | Sx | Sxx`` and ``Sy | Syy | Sxy``, each field as wide as
-  its greatest possible total, so fields never carry into each other and words of different
-  partitions may simply be added. For stars coded 0..4 and up to 262,143 common raters the widths
-  are 18 | 20 | 22 and 20 | 22 | 22.
-* *wide*: six int64 a pair, for signed or large values.
+*Wide* values (any int16). Four 64-bit words a pair, added in one step of a vector:
+``n | Sxx``, ``Syy``, ``Sxy``, ``Sx | Sy``.
 
 Every sum is an integer, so any order of additions gives the same sums.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from netflixdask.kernels.csr import Transposed
+from netflixdask.kernels.intrinsics import add_products, load_int32, load_uint16, prefetch
 
-
-@dataclass(frozen=True)
-class Layout:
-    """How the six sums of a pair are held."""
-
-    words: int
-    """64-bit words a pair: 2 packed, 6 wide."""
-    bits_n: int = 0
-    """Packed only: width of ``n``."""
-    bits_sum: int = 0
-    """Packed only: width of ``Sx`` and of ``Sy``."""
-    bits_square: int = 0
-    """Packed only: width of ``Sxx``, ``Syy`` and ``Sxy``."""
-
-    @property
-    def packed(self) -> bool:
-        """Whether the sums share words."""
-        return self.words == 2
-
-    @property
-    def bytes_per_pair(self) -> int:
-        """Bytes of a pair's accumulator."""
-        return 8 * self.words
-
-    def zeros(self, n_pairs: int) -> NDArray[Any]:
-        """Return an empty accumulator: uint64[n_pairs, 2] or int64[n_pairs, 6]."""
-        return np.zeros((n_pairs, self.words), np.uint64 if self.packed else np.int64)
-
-
-WIDE = Layout(words=6)
-
-
-def choose_layout(max_common: int, max_value: int) -> Layout:
-    """Choose the narrowest form that holds every possible total.
-
-    Args:
-        max_common: no pair has more common raters than this.
-        max_value: values are integers in ``[0, max_value]``; anything above 255 is held wide.
-
-    Returns:
-        A packed layout when ``n, Sx, Sxx`` fit one word and ``Sy, Syy, Sxy`` another, else
-        :data:`WIDE`.
-    """
-    common, value = max(max_common, 1), max(max_value, 1)
-    bits_n = common.bit_length()
-    bits_sum = (common * value).bit_length()
-    bits_square = (common * value * value).bit_length()
-    if value <= 255 and bits_n + bits_sum + bits_square <= 64 and bits_sum + 2 * bits_square <= 64:
-        return Layout(2, bits_n, bits_sum, bits_square)
-    return WIDE
+AHEAD: Final = 4
+"""Raters between the one whose list is asked for and the one whose list is added."""
+MOST_LINES: Final = 64
+"""Cache lines of one list that are asked for."""
+WIDE_BATCH: Final = 65_535
+"""Raters of a row whose wide sums are kept in 64-bit words: 2 * 16 bits + 2 * 15 bits."""
+_LINE = 64
 
 
 class PairSums(NamedTuple):
-    """The six sums of a run of pairs, int64[n_pairs] each."""
+    """The six sums of some pairs, arrays of one shape each; whole numbers."""
 
-    n: NDArray[np.int64]
-    sum_x: NDArray[np.int64]
-    sum_y: NDArray[np.int64]
-    sum_xx: NDArray[np.int64]
-    sum_yy: NDArray[np.int64]
-    sum_xy: NDArray[np.int64]
+    n: NDArray[Any]
+    sum_x: NDArray[Any]
+    sum_y: NDArray[Any]
+    sum_xx: NDArray[Any]
+    sum_yy: NDArray[Any]
+    sum_xy: NDArray[Any]
+
+
+class Fields(NamedTuple):
+    """The word of a pair: ``n | Sy << shift_sum | Syy << shift_square``."""
+
+    batch: int
+    """Raters whose totals the fields hold."""
+    shift_sum: int
+    shift_square: int
+
+    def table(self, key_bits: int) -> NDArray[np.int64]:
+        """Return int64[2**key_bits]: what a rating of each grade adds."""
+        grade = np.arange(1 << key_bits, dtype=np.int64)
+        return 1 | grade << self.shift_sum | grade * grade << self.shift_square
+
+
+def choose_fields(n_grades: int) -> Fields:
+    """Choose the widest fields for the grades ``1 .. n_grades`` that fit 63 bits."""
+    for bits in range(24, 0, -1):
+        batch = (1 << bits) - 1
+        sums = (batch * n_grades).bit_length()
+        if bits + sums + (batch * n_grades * n_grades).bit_length() <= 63:
+            return Fields(batch, bits, bits + sums)
+    raise ValueError(f"found {n_grades} grades, expected at most 15")
 
 
 def triangle(rows: int) -> int:
@@ -95,206 +75,200 @@ def triangle(rows: int) -> int:
     return rows * (rows - 1) // 2
 
 
-def add_block(
-    acc: NDArray[Any],
-    layout: Layout,
-    lo: int,
-    items: Transposed,
-    indptr: NDArray[np.int64],
-    src: NDArray[np.int32],
-    value: NDArray[Any],
-) -> None:
-    """Add one block of users to the accumulators of a band, in place.
-
-    Args:
-        acc: the band's accumulators, as ``layout.zeros`` makes them.
-        layout: the form of ``acc``.
-        lo: first item of the band; ``items`` covers the whole band.
-        items: the band's items with their raters (:func:`netflixdask.kernels.csr.transpose`).
-        indptr: int64[n_users + 1], the users' rows.
-        src: int32[n], item numbers, ascending within each user.
-        value: uint8[n] or int16[n]; packed layouts take uint8 alone.
-
-    Raises:
-        ValueError: if values that may be negative are given to a packed layout.
-    """
-    if layout.packed:
-        if value.dtype != np.uint8:
-            raise ValueError(f"found {value.dtype} values for a packed layout, expected uint8")
-        s1, s2 = layout.bits_n, layout.bits_n + layout.bits_sum
-        t1, t2 = layout.bits_sum, layout.bits_sum + layout.bits_square
-        flat = acc.reshape(-1)
-        add_packed(
-            flat, lo, items.indptr, items.row, items.position, indptr, src, value, s1, s2, t1, t2
-        )
-    else:
-        signed = value.astype(np.int16, copy=False)  # one compiled form of the wide kernel
-        add_wide(acc.reshape(-1), lo, items.indptr, items.row, items.position, indptr, src, signed)
-
-
-def unpack(acc: NDArray[Any], layout: Layout, multiplier: int = 1, origin: int = 0) -> PairSums:
-    """Read the six sums of ``multiplier * value + origin`` out of (a run of) accumulators.
-
-    Args:
-        acc: uint64[n_pairs, 2] or int64[n_pairs, 6], contiguous.
-        layout: the form of ``acc``.
-        multiplier: of the values that were added up.
-        origin: added to each value times ``multiplier``; the sums follow exactly from the six.
-
-    Returns:
-        int64[n_pairs] each.
-    """
-    out = np.empty((6, len(acc)), np.int64)
-    n, one, square = layout.bits_n, layout.bits_sum, layout.bits_square
-    masks = [(1 << width) - 1 for width in (n, one, square)]
-    unpack_sums(acc.view(np.int64), n, n + one, one, one + square, *masks, multiplier, origin, out)
-    return PairSums(*out)
-
-
 @numba.njit(nogil=True, cache=True)
-def unpack_sums(
+def add_graded(
+    pointers: Any,
+    lists: Any,
+    key_bits: Any,
+    table: Any,
+    batch: Any,
+    shift_sum: Any,
+    shift_square: Any,
+    rows: Any,
+    row: Any,
+    column: Any,
     acc: Any,
-    s1: Any,
-    s2: Any,
-    t1: Any,
-    t2: Any,
-    mask_n: Any,
-    mask_sum: Any,
-    mask_square: Any,
-    multiplier: Any,
-    origin: Any,
     out: Any,
 ) -> None:
-    """Unpack accumulators and move them to true values, in one pass.
+    """Add the raters of some rows to their pairs with the columns of one segment, in place.
 
     Args:
-        acc: int64[n_pairs, 2], the bits of the packed words, or int64[n_pairs, 6].
-        s1: shift of ``Sx`` in the first word.
-        s2: shift of ``Sxx`` in the first word.
-        t1: shift of ``Syy`` in the second word.
-        t2: shift of ``Sxy`` in the second word.
-        mask_n: mask of ``n``.
-        mask_sum: mask of ``Sx`` and ``Sy``.
-        mask_square: mask of ``Sxx``, ``Syy`` and ``Sxy``; also clears what the signed shift of the
-            topmost field drags in.
-        multiplier: m of ``m * value + c``.
-        origin: c of ``m * value + c``.
-        out: int64[6, n_pairs], overwritten: ``n, Sx, Sy, Sxx, Syy, Sxy``.
+        pointers: int64[(n << key_bits) + 1], where the raters of each row and grade begin.
+        lists: int64[m, 2], addresses of the columns that each rater adds: first, one past the last.
+        key_bits: bits of the grade.
+        table: int64[2**key_bits] of :meth:`Fields.table`.
+        batch: of :class:`Fields`.
+        shift_sum: of :class:`Fields`.
+        shift_square: of :class:`Fields`.
+        rows: number, within ``pointers``, of the row that ``out[:, 0]`` is.
+        row: its place.
+        column: first place of the segment.
+        acc: int64[2**(16 - key_bits)], all 0 before and after.
+        out: int32[6 or 1, n_rows, width], added to: ``n, Sx, Sy, Sxx, Syy, Sxy`` of the grades,
+            or ``n`` alone.
     """
-    packed = acc.shape[1] == 2
-    m, c = multiplier, origin
-    for p in range(acc.shape[0]):
-        if packed:
-            first, second = acc[p, 0], acc[p, 1]
-            n = first & mask_n
-            x = (first >> s1) & mask_sum
-            xx = (first >> s2) & mask_square
-            y = second & mask_sum
-            yy = (second >> t1) & mask_square
-            xy = (second >> t2) & mask_square
-        else:
-            n, x, y = acc[p, 0], acc[p, 1], acc[p, 2]
-            xx, yy, xy = acc[p, 3], acc[p, 4], acc[p, 5]
-        shift = c * n
-        out[0, p] = n
-        out[1, p] = m * x + shift
-        out[2, p] = m * y + shift
-        out[3, p] = m * (m * xx + 2 * c * x) + c * shift
-        out[4, p] = m * (m * yy + 2 * c * y) + c * shift
-        out[5, p] = m * (m * xy + c * (x + y)) + c * shift
+    shift = np.uint16(key_bits)
+    mask = np.uint16((1 << key_bits) - 1)
+    segment = acc.shape[0]
+    n_lists = lists.shape[0]
+    for r in range(out.shape[1]):
+        width = min(segment, row + r - column)
+        for grade in range(1, 1 << key_bits):
+            start = pointers[((rows + r) << key_bits) + grade]
+            stop = pointers[((rows + r) << key_bits) + grade + 1]
+            while start < stop:
+                end = min(stop, start + batch)
+                for p in range(start, end):
+                    if p + AHEAD < n_lists:
+                        at = lists[p + AHEAD, 0]
+                        until = min(lists[p + AHEAD, 1], at + MOST_LINES * _LINE)
+                        while at < until:
+                            prefetch(at)
+                            at += _LINE
+                    for at in range(lists[p, 0], lists[p, 1], 2):
+                        entry = load_uint16(at)
+                        acc[np.uint64(entry >> shift)] += table[np.uint64(entry & mask)]
+                start = end
+                take_graded(acc, width, grade, shift_sum, shift_square, out[:, r, column:])
 
 
 @numba.njit(nogil=True, cache=True)
-def add_packed(
-    acc: Any,
-    lo: Any,
-    item_indptr: Any,
-    rater: Any,
-    position: Any,
-    indptr: Any,
-    src: Any,
-    value: Any,
-    s1: Any,
-    s2: Any,
-    t1: Any,
-    t2: Any,
+def take_graded(
+    acc: Any, width: Any, grade: Any, shift_sum: Any, shift_square: Any, out: Any
 ) -> None:
-    """Add a block to packed accumulators, in place.
-
-    Item row ``i`` walks its raters; a rater's list is ascending, so the items ``j < i`` are the
-    prefix that ends where ``i`` itself stands. Two 64-bit additions a pair.
+    """Add the words of a row to its sums and clear them.
 
     Args:
-        acc: uint64[2 * n_pairs] of the band, added to.
-        lo: first item of the band.
-        item_indptr: int64[n_rows + 1], raters of the items ``lo ...``.
-        rater: int32[m], row of the rater in ``indptr``.
-        position: int64[m], where the item stands in ``src``.
-        indptr: int64[n_users + 1].
-        src: int32[n], item numbers, ascending within each user.
-        value: uint8[n].
-        s1: shift of ``Sx`` in the first word.
-        s2: shift of ``Sxx`` in the first word.
-        t1: shift of ``Syy`` in the second word.
-        t2: shift of ``Sxy`` in the second word.
+        acc: int64[>= width].
+        width: pairs of the row.
+        grade: of the raters.
+        shift_sum: of :class:`Fields`.
+        shift_square: of :class:`Fields`.
+        out: int32[6 or 1, >= width], added to.
     """
-    one = np.uint64(1)
-    u1, u2 = np.uint64(s1), np.uint64(s2)
-    v1, v2 = np.uint64(t1), np.uint64(t2)
-    origin = lo * (lo - 1) // 2
-    for r in range(item_indptr.shape[0] - 1):
-        i = lo + r
-        base = np.uint64(2 * (i * (i - 1) // 2 - origin))
-        for p in range(item_indptr[r], item_indptr[r + 1]):
-            stop = position[p]
-            x = np.uint64(value[stop])
-            first = one + (x << u1) + ((x * x) << u2)
-            second = one + (x << v2)
-            for q in range(indptr[rater[p]], stop):
-                # Unsigned indices: numba would test signed ones for wrap-around at every access.
-                at = base + (np.uint64(np.uint32(src[q])) << one)
-                y = np.uint64(value[q])
-                acc[at] += first
-                acc[at + one] += y * (second + (y << v1))
+    mask_n = (np.int64(1) << shift_sum) - 1
+    mask_sum = (np.int64(1) << (shift_square - shift_sum)) - 1
+    x = np.int32(grade)
+    xx = np.int32(grade * grade)
+    words = acc[:width]
+    n = out[0, :width]
+    if out.shape[0] == 1:
+        for j in range(width):
+            n[j] += np.int32(words[j] & mask_n)
+        words[:] = 0
+        return
+    # One loop a sum: each is vectorised, as it reads one array and updates one other.
+    for j in range(width):
+        n[j] += np.int32(words[j] & mask_n)
+    total = out[1, :width]
+    for j in range(width):
+        total[j] += x * np.int32(words[j] & mask_n)
+    total = out[2, :width]
+    for j in range(width):
+        total[j] += np.int32((words[j] >> shift_sum) & mask_sum)
+    total = out[3, :width]
+    for j in range(width):
+        total[j] += xx * np.int32(words[j] & mask_n)
+    total = out[4, :width]
+    for j in range(width):
+        total[j] += np.int32(words[j] >> shift_square)
+    total = out[5, :width]
+    for j in range(width):
+        total[j] += x * np.int32((words[j] >> shift_sum) & mask_sum)
+    words[:] = 0
 
 
 @numba.njit(nogil=True, cache=True)
 def add_wide(
+    pointers: Any,
+    lists: Any,
+    values: Any,
+    rows: Any,
+    row: Any,
+    column: Any,
     acc: Any,
-    lo: Any,
-    item_indptr: Any,
-    rater: Any,
-    position: Any,
-    indptr: Any,
-    src: Any,
-    value: Any,
+    out: Any,
 ) -> None:
-    """Add a block to wide accumulators, in place; as :func:`add_packed`, six additions a pair.
+    """Add the raters of some rows to their pairs with the columns of one segment, in place.
 
     Args:
-        acc: int64[6 * n_pairs] of the band, added to: ``n, Sx, Sy, Sxx, Syy, Sxy`` of each pair.
-        lo: first item of the band.
-        item_indptr: int64[n_rows + 1], raters of the items ``lo ...``.
-        rater: int32[m], row of the rater in ``indptr``.
-        position: int64[m], where the item stands in ``src``.
-        indptr: int64[n_users + 1].
-        src: int32[n], item numbers, ascending within each user.
-        value: int16[n].
+        pointers: int64[n + 1], where the raters of each row begin.
+        lists: int64[m, 2], addresses of the columns that each rater adds: first, one past the last.
+        values: int16[m], each rater's value of the row.
+        rows: number, within ``pointers``, of the row that ``out[:, 0]`` is.
+        row: its place.
+        column: first place of the segment.
+        acc: int64[4 * 65536], all 0 before and after.
+        out: int64[6, n_rows, width], added to: ``n, Sx, Sy, Sxx, Syy, Sxy``.
     """
-    origin = lo * (lo - 1) // 2
-    for r in range(item_indptr.shape[0] - 1):
-        i = lo + r
-        base = np.uint64(6 * (i * (i - 1) // 2 - origin))
-        for p in range(item_indptr[r], item_indptr[r + 1]):
-            stop = position[p]
-            x = np.int64(value[stop])
-            xx = x * x
-            for q in range(indptr[rater[p]], stop):
-                at = base + np.uint64(6) * np.uint64(np.uint32(src[q]))
-                y = np.int64(value[q])
-                acc[at] += 1
-                acc[at + np.uint64(1)] += x
-                acc[at + np.uint64(2)] += y
-                acc[at + np.uint64(3)] += xx
-                acc[at + np.uint64(4)] += y * y
-                acc[at + np.uint64(5)] += x * y
+    n_lists = lists.shape[0]
+    for r in range(out.shape[1]):
+        width = min(65_536, row + r - column)
+        start = pointers[rows + r]
+        stop = pointers[rows + r + 1]
+        while start < stop:
+            end = min(stop, start + WIDE_BATCH)
+            for p in range(start, end):
+                if p + AHEAD < n_lists:
+                    at = lists[p + AHEAD, 0]
+                    until = min(lists[p + AHEAD, 1], at + MOST_LINES * _LINE)
+                    while at < until:
+                        prefetch(at)
+                        at += _LINE
+                x = np.int64(values[p])
+                head = 1 + ((x * x) << 16)
+                tail = x << 32
+                for at in range(lists[p, 0], lists[p, 1], 4):
+                    entry = load_int32(at)
+                    y = np.int64(entry >> np.int32(16))
+                    add_products(acc, np.int64(entry & np.int32(0xFFFF)) << 2, head, x, y, tail)
+            start = end
+            for j in range(width):
+                word = acc[4 * j]
+                n = word & 0xFFFF
+                if n == 0:
+                    continue
+                both = acc[4 * j + 3]
+                sum_y = np.int64(np.int32(both & 0xFFFFFFFF))
+                at = column + j
+                out[0, r, at] += n
+                out[1, r, at] += (both - sum_y) >> 32
+                out[2, r, at] += sum_y
+                out[3, r, at] += word >> 16
+                out[4, r, at] += acc[4 * j + 1]
+                out[5, r, at] += acc[4 * j + 2]
+                acc[4 * j] = 0
+                acc[4 * j + 1] = 0
+                acc[4 * j + 2] = 0
+                acc[4 * j + 3] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def place_pairs(
+    at: Any, order: Any, similarity: Any, n_common: Any, similarity_to: Any, n_common_to: Any
+) -> None:
+    """Move a run of the triangle by place to the triangle by item number.
+
+    Args:
+        at: entry of the first pair in the triangle by place.
+        order: int32[n_items], item numbers by place.
+        similarity: float32[n].
+        n_common: int32[n].
+        similarity_to: float32[n_pairs], written to.
+        n_common_to: int32[n_pairs], written to.
+    """
+    i = np.int64((1 + np.sqrt(1 + 8 * np.float64(at))) / 2)
+    while i * (i - 1) // 2 > at:
+        i -= 1
+    while (i + 1) * i // 2 <= at:
+        i += 1
+    j = at - i * (i - 1) // 2
+    for p in range(similarity.shape[0]):
+        a = np.int64(max(order[i], order[j]))
+        to = a * (a - 1) // 2 + min(order[i], order[j])
+        similarity_to[to] = similarity[p]
+        n_common_to[to] = n_common[p]
+        j += 1
+        if j == i:
+            i += 1
+            j = 0

@@ -76,64 +76,152 @@ def replace_root(heap: Any, key: Any) -> None:
     heap[at] = key
 
 
+_RUN = 64
+
+
 @numba.njit(nogil=True, cache=True)
-def offer_band(ordered: Any, lo: Any, hi: Any, heaps: Any) -> None:
-    """Offer each pair of a band of the lower triangle to the heaps of both its items, in place.
+def replace_both(heap: Any, extra: Any, key: Any, more: Any) -> None:
+    """Do as :func:`replace_root`, moving what belongs to each key with it.
 
     Args:
-        ordered: uint32[n_pairs], :func:`ordered_bits` of the pairs ``(i, j)``, ``lo <= i < hi``,
-            ``j < i``, row by row; 0 = the pair has no similarity.
-        lo: first row of the band.
-        hi: one past the last row.
-        heaps: uint64[hi, k], updated: a min-heap for each item ``0 .. hi - 1``.
+        heap: uint64[k], a min-heap.
+        extra: uint64[k], what belongs to the keys.
+        key: greater than ``heap[0]``.
+        more: what belongs to ``key``.
     """
-    # The roots beside each other: the scan of a row compares with one root after the other.
-    root = heaps[:, 0].copy()
+    k = heap.shape[0]
     at = 0
-    for i in range(lo, hi):
-        number_i = np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(i))
-        for j in range(i):
-            bits = ordered[at]
-            at += 1
-            if bits == 0:
-                continue
-            upper = np.uint64(bits) << np.uint64(32)
-            key = upper | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(j))
-            if key > root[i]:
-                replace_root(heaps[i], key)
-                root[i] = heaps[i, 0]
-            key = upper | number_i
-            if key > root[j]:
-                replace_root(heaps[j], key)
-                root[j] = heaps[j, 0]
+    while True:
+        child = 2 * at + 1
+        if child >= k:
+            break
+        if child + 1 < k and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= key:
+            break
+        heap[at] = heap[child]
+        extra[at] = extra[child]
+        at = child
+    heap[at] = key
+    extra[at] = more
 
 
 @numba.njit(nogil=True, cache=True)
-def merge_sorted(into: Any, into_extra: Any, other: Any, other_extra: Any) -> None:
-    """Merge sorted lists row by row, keeping the best, in place.
+def float_of(key: Any, word: Any) -> Any:
+    """Return the value of a key, float32.
 
     Args:
-        into: uint64[n_rows, k], greatest key first, 0 = empty; overwritten by the k best of both.
-        into_extra: int32[n_rows, k], what goes with each key of ``into``.
-        other: uint64[n_rows, k], sorted alike, with no key of ``into``.
-        other_extra: int32[n_rows, k], what goes with each key of ``other``.
+        key: uint64, not 0.
+        word: uint32[1], scratch.
+    """
+    bits = np.uint32(key >> np.uint64(32))
+    if bits & np.uint32(0x80000000):
+        bits = bits & np.uint32(0x7FFFFFFF)
+    else:
+        bits = ~bits
+    word[0] = bits
+    return word.view(np.float32)[0]
+
+
+@numba.njit(nogil=True, cache=True)
+def offer_rows_both_ways(
+    value: Any,
+    similarity: Any,
+    n_common: Any,
+    first: Any,
+    number: Any,
+    floor: Any,
+    heaps: Any,
+    extra: Any,
+    touched: Any,
+) -> None:
+    """Offer each pair ``(i, j)``, ``j < i``, of some rows to the heaps of both items, in place.
+
+    Args:
+        value: float32[n_rows, width], by which candidates are ordered; NaN = no candidate.
+        similarity: float32[n_rows, width], kept beside it.
+        n_common: int32[n_rows, width], kept beside it.
+        first: place of row 0; columns are the places from 0 on.
+        number: int32[n_items], item numbers by place; of equal values the lower number wins.
+        floor: float32[n_items], by place: what is lower is not among an item's best, whatever
+            comes. Raised as heaps fill up. Other threads may do the same: every value that was ever
+            there is right, and no result depends on it.
+        heaps: uint64[n, k], by place: a min-heap of keys for each item.
+        extra: uint64[n, k], with each key ``similarity's bits << 32 | n_common``.
+        touched: uint8[n], set for items that a candidate was kept for.
+    """
+    word = np.empty(1, np.uint32)
+    bits = value.view(np.uint32)
+    own_bits = similarity.view(np.uint32)
+    for r in range(value.shape[0]):
+        i = first + r
+        mine = floor[i]
+        for start in range(0, i, _RUN):
+            stop = min(i, start + _RUN)
+            hits = 0
+            for j in range(start, stop):
+                v = value[r, j]
+                hits += (v >= mine) | (v >= floor[j])
+            if hits == 0:
+                continue
+            for j in range(start, stop):
+                v = value[r, j]
+                for_i = v >= mine
+                for_j = v >= floor[j]
+                if not (for_i or for_j):
+                    continue
+                b = bits[r, j]
+                if b == np.uint32(0x80000000):  # -0.0
+                    b = np.uint32(0)
+                if b & np.uint32(0x80000000):
+                    b = ~b
+                else:
+                    b = b | np.uint32(0x80000000)
+                upper = np.uint64(b) << np.uint64(32)
+                more = (np.uint64(own_bits[r, j]) << np.uint64(32)) | np.uint64(n_common[r, j])
+                if for_i:
+                    key = upper | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(number[j]))
+                    if key > heaps[i, 0]:
+                        replace_both(heaps[i], extra[i], key, more)
+                        touched[i] = 1
+                        if heaps[i, 0] != 0:
+                            mine = max(mine, float_of(heaps[i, 0], word))
+                if for_j:
+                    key = upper | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(number[i]))
+                    if key > heaps[j, 0]:
+                        replace_both(heaps[j], extra[j], key, more)
+                        touched[j] = 1
+                        if heaps[j, 0] != 0:
+                            floor[j] = max(floor[j], float_of(heaps[j, 0], word))
+        floor[i] = max(floor[i], mine)
+
+
+@numba.njit(nogil=True, cache=True)
+def merge_sorted(into: Any, into_extra: Any, rows: Any, other: Any, other_extra: Any) -> None:
+    """Merge sorted lists into some rows, keeping the best, in place.
+
+    Args:
+        into: uint64[n, k], greatest key first, 0 = empty; overwritten by the k best of both.
+        into_extra: uint64[n, k], what goes with each key of ``into``.
+        rows: int64[m], the row of ``into`` that each row of ``other`` goes to.
+        other: uint64[m, k], sorted alike, with no key of ``into``.
+        other_extra: uint64[m, k], what goes with each key of ``other``.
     """
     k = into.shape[1]
     keys = np.empty(k, np.uint64)
-    extra = np.empty(k, np.int32)
-    for row in range(into.shape[0]):
-        if other[row, 0] == 0:
-            continue
+    extra = np.empty(k, np.uint64)
+    for r in range(rows.shape[0]):
+        row = rows[r]
         a = 0
         b = 0
         for at in range(k):
-            if into[row, a] >= other[row, b]:
+            if into[row, a] >= other[r, b]:
                 keys[at] = into[row, a]
                 extra[at] = into_extra[row, a]
                 a += 1
             else:
-                keys[at] = other[row, b]
-                extra[at] = other_extra[row, b]
+                keys[at] = other[r, b]
+                extra[at] = other_extra[r, b]
                 b += 1
         into[row] = keys
         into_extra[row] = extra

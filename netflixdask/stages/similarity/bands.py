@@ -1,4 +1,4 @@
-"""Bands: runs of item rows whose pairs one task accumulates."""
+"""Bands: runs of item rows whose pairs one task sums."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.errors import ConfigError
-from netflixdask.kernels.comoments import WIDE, Layout, choose_layout, triangle
+from netflixdask.kernels.comoments import triangle
+from netflixdask.kernels.dense_pairs import BLOCKS, SUMS
+from netflixdask.kernels.user_lists import MACRO, PAIRS_OF_A_STEP
+from netflixdask.stages.similarity.lists import ListForm, ListSummary
 
 MAX_ITEMS = 200_000
 """All pairs of more items (2e10) are no longer a matter of hours and gigabytes."""
-_LEAST_BAND_BYTES = 2**20
-_WANTED_BANDS = 16
+_WANTED_BANDS = 32
+_LEAST_WORK = 10_000_000
+_MACRO_BYTES = 4 * BLOCKS * BLOCKS * SUMS
+_MACRO_STEPS = BLOCKS * BLOCKS
 
 
 @dataclass(frozen=True)
 class Band:
-    """All pairs ``(i, j)`` with ``lo <= i < hi`` and ``j < i``."""
+    """All pairs of places ``(i, j)`` with ``lo <= i < hi`` and ``j < i``."""
 
     number: int
     lo: int
     hi: int
-    layout: Layout
 
     @property
     def n_pairs(self) -> int:
@@ -36,45 +40,59 @@ class Band:
         return triangle(self.lo)
 
 
-def plan_bands(n_raters: NDArray[np.int64], max_value: int | None, band_bytes: int) -> list[Band]:
-    """Cut the triangle of all pairs into bands of at most ``band_bytes`` (one row at least).
+def popularity(n_ratings: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the item numbers by place: most rated first, of equal ones the lowest number."""
+    return np.argsort(-np.asarray(n_ratings, np.int64), kind="stable")
 
-    A pair has no more common raters than the less rated of its items, so each band takes the
-    narrowest layout for the pairs it has. Nothing but the arguments decides: not the workers.
+
+def plan_bands(
+    summary: ListSummary, form: ListForm, n_rows: int, band_bytes: int, kept: int = 0
+) -> list[Band]:
+    """Cut the rows into bands of like work that take at most ``band_bytes``.
+
+    A band takes 24 bytes for each pair that is summed in dense blocks, 16 for each list of each
+    segment that a row walks along (2 more where wide), and what is kept of each pair. It has one
+    row at least, or 128 where there are dense blocks. Neither the bands nor the workers show in
+    the result.
 
     Args:
-        n_raters: int64[n_items], raters of each item, exact.
-        max_value: values are in ``[0, max_value]``; None: any int16, held wide.
-        band_bytes: most bytes of a band's accumulators.
+        summary: totals of all lists.
+        form: of the lists.
+        n_rows: rows that are wanted, from place 0 on.
+        band_bytes: most bytes.
+        kept: bytes that are kept of each pair.
 
     Raises:
         ConfigError: if there are too many items for all pairs.
     """
-    n_items = len(n_raters)
-    if n_items > MAX_ITEMS:
+    if n_rows > MAX_ITEMS:
         raise ConfigError(
-            f"found {n_items:,} items, {triangle(n_items):,} pairs; similarity of all pairs is "
+            f"found {n_rows:,} items, {triangle(n_rows):,} pairs; similarity of all pairs is "
             f"made for at most {MAX_ITEMS:,} items: drop the items with few ratings first"
         )
-    if n_items == 0:
+    if n_rows == 0:
         return []
-    others = np.concatenate([[0], np.maximum.accumulate(n_raters)[:-1]])
-    most_common = np.minimum(n_raters, others)  # of row i with any j < i
-    widest = _layout(int(most_common.max()), max_value)
-    # Small catalogues are cut as well, so that there is something to do in parallel.
-    share = triangle(n_items) * widest.bytes_per_pair // _WANTED_BANDS
-    limit = min(band_bytes, max(share, _LEAST_BAND_BYTES))
+    row = np.arange(n_rows)
+    work = summary.work[:n_rows, 0] + row  # a row costs something even without raters
+    segments = row // form.segment + 1
+    size = summary.work[:n_rows, 1] * (16 * segments + 2 * form.wide) + kept * row
+    groups = np.repeat(summary.groups, MACRO)[:n_rows]
+    blocks = row // MACRO + 1
+    # A macro row's cost is spread over its rows.
+    work = work + groups * blocks * (_MACRO_STEPS * PAIRS_OF_A_STEP // MACRO)
+    size = size + np.where(groups > 0, blocks * (_MACRO_BYTES // MACRO), 0)
+    most = max(_LEAST_WORK, int(work.sum()) // _WANTED_BANDS)
+    n_dense = int(np.count_nonzero(groups))
+    stops = [*range(MACRO, n_dense, MACRO), *range(max(1, n_dense), n_rows + 1)]
+    work_to, size_to = (np.concatenate([[0], np.cumsum(of)]) for of in (work, size))
     bands: list[Band] = []
-    lo, layout, most = 0, _layout(0, max_value), 0
-    for i, common in enumerate(most_common.tolist()):
-        grown = layout if common <= most else _layout(common, max_value)
-        if i > lo and (triangle(i + 1) - triangle(lo)) * grown.bytes_per_pair > limit:
-            bands.append(Band(len(bands), lo, i, layout))
-            lo, most, grown = i, 0, _layout(common, max_value)
-        layout, most = grown, max(most, common)
-    bands.append(Band(len(bands), lo, n_items, layout))
+    lo = hi = 0
+    for stop in stops:
+        new_segment = hi and stop > hi and hi % form.segment == 0
+        full = size_to[stop] - size_to[lo] > band_bytes or work_to[stop] - work_to[lo] > most
+        if hi > lo and (full or new_segment):
+            bands.append(Band(len(bands), lo, hi))
+            lo = hi
+        hi = stop
+    bands.append(Band(len(bands), lo, n_rows))
     return bands
-
-
-def _layout(max_common: int, max_value: int | None) -> Layout:
-    return WIDE if max_value is None else choose_layout(max_common, max_value)

@@ -1,4 +1,4 @@
-"""The map/reduce stage of the co-moments: a key is a band of item pairs."""
+"""The map/reduce stages of the co-moments: a key is a band of item rows."""
 
 from __future__ import annotations
 
@@ -10,57 +10,166 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from netflixdask.kernels import comoments as kernel
-from netflixdask.kernels.csr import transpose
-from netflixdask.kernels.topk import best_first, offer_band, ordered_bits
+from netflixdask.kernels.comoments import PairSums, triangle
+from netflixdask.kernels.topk import offer_rows_both_ways
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.stages.similarity.bands import Band
-from netflixdask.stages.similarity.measures import Measure, Pairs, shrink
-from netflixdask.stages.similarity.values import ValueBlock, ValueScale
+from netflixdask.stages.similarity.config import SimilarityConfig
+from netflixdask.stages.similarity.lists import ListForm, UserLists
+from netflixdask.stages.similarity.measures import Margins, Measure, Pairs, damp
+from netflixdask.stages.similarity.rows import CHUNK_PAIRS, Rows, sum_rows
+from netflixdask.stages.similarity.values import ValueScale
 
-_CHUNK_PAIRS = 1 << 14  # a dozen temporaries of a formula, 128 KB each, stay in cache
+EXACT_FLOAT = 2**53
+
+
+class Candidates(NamedTuple):
+    """What some pairs offer to the lists of neighbours; rows ascend by item."""
+
+    items: NDArray[np.int64]
+    """int64[n], item numbers."""
+    keys: NDArray[np.uint64]
+    """uint64[n, k], best first (:mod:`netflixdask.kernels.topk`), 0 = none."""
+    extra: NDArray[np.uint64]
+    """uint64[n, k], with each key: bits of the float32 similarity << 32 | common raters."""
+
+
+class BandResult(NamedTuple):
+    """What is known of a band when all its sums are measured."""
+
+    band: Band
+    n_common_pairs: int
+    """Pairs with a common rater."""
+    candidates: Candidates
+    similarity: NDArray[np.float32] | None
+    """float32[n_pairs], 0 where the pair has none; only if pairs are wanted."""
+    n_common: NDArray[np.int32] | None
+    """int32[n_pairs], common raters; only if pairs are wanted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finisher:
+    """Turns sums into similarities and keeps each item's best.
+
+    Held beside the sums: 16 ``max_neighbors`` bytes for each item that a band has a candidate for,
+    8 a pair if pairs are wanted, and a dozen temporaries of a rectangle of 32,768 pairs.
+    """
+
+    measure: Measure
+    scale: ValueScale
+    form: ListForm
+    config: SimilarityConfig
+    order: NDArray[np.int32]
+    """int32[n_items], item numbers by place."""
+    margins: NDArray[np.int64]
+    """int64[n_items, 3], true margins by place (:meth:`ValueScale.true_margins`)."""
+    n_users: int
+    exact: type
+    """float64 where every product of two sums is below 2**53, else int64."""
+    floor: NDArray[np.float32]
+    """float32[n_items], by place: what candidates must reach. Raised by all tasks of a process as
+    they find better ones: it saves work and changes no result."""
+
+    def finish(self, band: Band, rows: Iterable[Rows]) -> BandResult:
+        """Measure every pair of a band and choose each item's best candidates in it."""
+        k = self.config.max_neighbors
+        heaps, extra = np.zeros((band.hi, k), np.uint64), np.zeros((band.hi, k), np.uint64)
+        touched = np.zeros(band.hi, np.uint8)
+        similarity = n_common = None
+        if self.config.pairs:
+            similarity = np.empty(band.n_pairs, np.float32)
+            n_common = np.empty(band.n_pairs, np.int32)
+        n_found = 0
+        margins: NDArray[Any] = np.ascontiguousarray(self.margins[: band.hi].T.astype(self.exact))
+        for part in rows:
+            n = part.sums[0].astype(np.int32, copy=False)
+            found = self._measured(part, margins)
+            value = np.abs(found) if self.config.rank_by == "absolute" else found
+            if similarity is not None and n_common is not None:
+                shown = np.nan_to_num(found, nan=0.0, posinf=np.inf, neginf=-np.inf)
+                for row in range(part.first, part.stop):
+                    to = slice(triangle(row) - band.first, triangle(row + 1) - band.first)
+                    similarity[to] = shown[row - part.first, :row]
+                    n_common[to] = n[row - part.first, :row]
+            n_found += _count_found(n, part.first)
+            value, n = np.ascontiguousarray(value), np.ascontiguousarray(n)
+            offer_rows_both_ways(
+                value, found, n, part.first, self.order, self.floor, heaps, extra, touched
+            )
+        return BandResult(
+            band, n_found, self._candidates(heaps, extra, touched), similarity, n_common
+        )
+
+    def _measured(self, part: Rows, margins: NDArray[Any]) -> NDArray[np.float32]:
+        true = _true_sums(
+            part.sums, self.exact, self.scale.multiplier, self.form.origin(self.scale)
+        )
+        width = part.sums.shape[2]
+        of_x = Margins(*margins[:, part.first : part.stop, None])
+        of_y = Margins(*margins[:, None, :width])
+        pairs = Pairs(true, of_x, of_y, self.n_users, self.scale.unit)
+        config = self.config
+        found = np.asarray(self.measure.similarity(pairs), np.float64)
+        found = damp(
+            np.broadcast_to(found, true.n.shape), true.n, config.shrinkage, config.significance
+        )
+        none = true.n < config.min_common
+        if config.keep == "positive":
+            none = none | ~(found >= config.threshold) | (found <= 0)
+        elif config.keep == "absolute":
+            none = none | ~(np.abs(found) >= config.threshold)
+        single: NDArray[np.float32] = found.astype(np.float32)
+        single[none] = np.nan
+        return single
+
+    def _candidates(
+        self, heaps: NDArray[np.uint64], extra: NDArray[np.uint64], touched: NDArray[np.uint8]
+    ) -> Candidates:
+        places = np.nonzero(touched)[0]
+        places = places[np.argsort(self.order[places])]
+        keys, more = heaps[places], extra[places]
+        best = np.argsort(keys, axis=1)[:, ::-1]
+        keys, more = np.take_along_axis(keys, best, 1), np.take_along_axis(more, best, 1)
+        return Candidates(self.order[places].astype(np.int64), keys, more)
+
+
+def _count_found(n: NDArray[np.int32], first: int) -> int:
+    return sum(int(np.count_nonzero(row[: first + r])) for r, row in enumerate(n))
+
+
+def _true_sums(sums: NDArray[Any], exact: type, m: int, c: int) -> PairSums:
+    """Return the sums of ``m * number + c`` out of those of the entries' numbers."""
+    n = sums[0].astype(exact)
+    if len(sums) == 1:  # presence: every value is 0
+        zero: NDArray[Any] = np.zeros((1, 1), exact)
+        return PairSums(n, zero, zero, zero, zero, zero)
+    x, y, xx, yy, xy = (total.astype(exact) for total in sums[1:])
+    if (m, c) != (1, 0):
+        shift = c * n
+        xx, yy, xy = (
+            m * (m * xx + 2 * c * x) + c * shift,
+            m * (m * yy + 2 * c * y) + c * shift,
+            m * (m * xy + c * (x + y)) + c * shift,
+        )
+        x, y = m * x + shift, m * y + shift
+    return PairSums(n, x, y, xx, yy, xy)
+
 
 Acc = NDArray[Any]
 
 
-class BandResult(NamedTuple):
-    """Similarities of a band, and what it offers to the lists of neighbours."""
-
-    band: Band
-    similarity: NDArray[np.float32]
-    """float32[n_pairs], 0 where the pair has none."""
-    n_common: NDArray[np.int32]
-    """int32[n_pairs], common raters."""
-    keys: NDArray[np.uint64]
-    """uint64[band.hi, k], candidates of each item (:mod:`netflixdask.kernels.topk`), best first."""
-    keys_common: NDArray[np.int32]
-    """int32[band.hi, k], common raters of each candidate."""
-
-
 @dataclass(frozen=True, eq=False)
-class CoMoments(MapReduce[ValueBlock, Acc]):
-    """Six exact sums of every pair of items, and the measure that finishes them.
+class PartialCoMoments(MapReduce[UserLists, Acc]):
+    """Six exact sums of every pair of a band from some users; partial sums add up.
 
-    Blocks hold whole users. A task looks at one block after the other and adds to the accumulators
-    of its own bands only; of a block it transposes no more than the bands' items.
-
-    Bytes held by a task: its blocks (5 a rating coded, 6 as residual, 8 a user; shared with the
-    other tasks of the process), its bands' accumulators (16 a pair packed, 48 wide; at most
-    ``band_bytes`` a band), 12 for each rating of the bands' items in one block and 8 a user of it.
-    Finalizing a band holds 12 bytes a pair beside its accumulators, and ``12 max_neighbors`` bytes
-    for each item below ``hi``. Moved between tasks: nothing, as long as one map task sees all
-    blocks; otherwise the accumulators of each further one.
+    Bytes held by a task: its lists (2 a rating graded, 4 wide, 8 a user and segment of places;
+    shared with the other tasks of the process), the band's own (:func:`plan_bands`), and an
+    accumulator of 24 bytes a pair graded, 48 wide, 4 where presence alone counts. Moved between
+    tasks: an accumulator for each further group of users.
     """
 
     bands: tuple[Band, ...]
-    measure: Measure
-    scale: ValueScale
-    margins: NDArray[np.int64]
-    """int64[n_items, 3], true margins (:meth:`ValueScale.true_margins`)."""
-    n_users: int
-    shrinkage: float
-    min_common: int
-    max_neighbors: int
+    finisher: Finisher
     name: ClassVar[str] = "similarity"
 
     def keys(self) -> list[Key]:
@@ -72,19 +181,30 @@ class CoMoments(MapReduce[ValueBlock, Acc]):
         wanted = set(keys)
         return replace(self, bands=tuple(b for b in self.bands if (b.number,) in wanted))
 
-    def map_partition(self, blocks: Iterable[ValueBlock]) -> dict[Key, Acc]:
-        """Add the users of the blocks to every band."""
-        accs = [band.layout.zeros(band.n_pairs) for band in self.bands]
-        for block in blocks:
-            for band, acc in zip(self.bands, accs, strict=True):
-                items = transpose(block.indptr, block.src, band.lo, band.hi)
-                kernel.add_block(
-                    acc, band.layout, band.lo, items, block.indptr, block.src, block.value
-                )
-        return {(band.number,): acc for band, acc in zip(self.bands, accs, strict=True)}
+    def rows(self, band: Band, lists: Sequence[UserLists]) -> Iterator[Rows]:
+        """Return the sums of a band's rows over some lists."""
+        finisher = self.finisher
+        only_n = finisher.scale.kind == "presence"
+        return sum_rows(lists, finisher.form, band.lo, band.hi, only_n)
+
+    def map_partition(self, blocks: Iterable[UserLists]) -> dict[Key, Any]:
+        """Sum every band over the lists."""
+        lists = list(blocks)
+        found: dict[Key, Any] = {}
+        for band in self.bands:
+            acc: Acc | None = None
+            for part in self.rows(band, lists):
+                if acc is None:
+                    acc = np.empty((len(part.sums), band.n_pairs), part.sums.dtype)
+                for row in range(part.first, part.stop):
+                    to = slice(triangle(row) - band.first, triangle(row + 1) - band.first)
+                    acc[:, to] = part.sums[:, row - part.first, :row]
+            assert acc is not None
+            found[(band.number,)] = acc
+        return found
 
     def combine(self, a: Acc, b: Acc) -> Acc:
-        """Add the words: packed fields are wide enough for the total over all users."""
+        """Add."""
         a += b
         return a
 
@@ -92,61 +212,49 @@ class CoMoments(MapReduce[ValueBlock, Acc]):
         """Copy the array."""
         return acc.copy()
 
-    def finalize(self, key: Key, acc: Acc) -> BandResult:
-        """Measure every pair of the band and choose each item's best candidates in it."""
+    def finalize(self, key: Key, acc: Any) -> BandResult:
+        """Measure every pair of the band."""
         band = next(band for band in self.bands if (band.number,) == key)
-        similarity = np.empty(band.n_pairs, np.float32)
-        n_common = np.empty(band.n_pairs, np.int32)
-        ordered = np.empty(band.n_pairs, np.uint32)
-        scale = self.scale
-        for start, stop, x, y in _pair_chunks(band):
-            pairs = Pairs(
-                common=kernel.unpack(acc[start:stop], band.layout, scale.multiplier, scale.origin),
-                x=x,
-                y=y,
-                margins=self.margins,
-                n_users=self.n_users,
-                unit=self.scale.unit,
-            )
-            found = shrink(self.measure.similarity(pairs), pairs.n, self.shrinkage)
-            found[pairs.n < self.min_common] = np.nan
-            single = found.astype(np.float32)
-            ordered[start:stop] = ordered_bits(single)
-            single[np.isnan(single)] = 0.0
-            similarity[start:stop] = single
-            n_common[start:stop] = pairs.n
-        heaps = np.zeros((band.hi, self.max_neighbors), np.uint64)
-        offer_band(ordered, band.lo, band.hi, heaps)
-        keys = best_first(heaps)
-        return BandResult(band, similarity, n_common, keys, _common_of(band, keys, n_common))
+        return self.finisher.finish(band, _rectangles(band, acc))
 
 
-def _pair_chunks(
-    band: Band,
-) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield runs of whole rows as ``(start, stop, x, y)``: entries and their item numbers."""
-    lo = band.lo
-    while lo < band.hi:
-        hi = lo + 1
-        while hi < band.hi and kernel.triangle(hi + 1) - kernel.triangle(lo) <= _CHUNK_PAIRS:
-            hi += 1
-        rows = np.arange(lo, hi)
-        x = np.repeat(rows, rows)
-        starts = np.repeat(np.cumsum(rows) - rows, rows)
-        start = kernel.triangle(lo) - band.first
-        yield start, start + len(x), x, np.arange(len(x)) - starts
-        lo = hi
+@dataclass(frozen=True, eq=False)
+class CoMoments(PartialCoMoments):
+    """The same where one task sees all users: rows are measured as soon as they are summed.
+
+    No sums are kept and none travel; each worker that takes part holds all lists.
+    """
+
+    def map_partition(self, blocks: Iterable[UserLists]) -> dict[Key, Any]:
+        """Sum and measure every band."""
+        lists = list(blocks)
+        return {
+            (band.number,): self.finisher.finish(band, self.rows(band, lists))
+            for band in self.bands
+        }
+
+    def combine(self, a: Any, b: Any) -> Any:
+        """Refuse: measured pairs do not add up."""
+        raise TypeError("all users' lists must go to one map task")
+
+    def finalize(self, key: Key, acc: Any) -> BandResult:
+        """Return the result."""
+        result: BandResult = acc
+        return result
 
 
-def _common_of(
-    band: Band, keys: NDArray[np.uint64], n_common: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    found = np.zeros(keys.shape, np.int32)
-    item, place = np.nonzero(keys)
-    other = (~keys[item, place].astype(np.uint32)).astype(np.int64)
-    high, low = np.maximum(item, other), np.minimum(item, other)
-    found[item, place] = n_common[high * (high - 1) // 2 + low - band.first]
-    return found
+def _rectangles(band: Band, acc: Acc) -> Iterator[Rows]:
+    first = band.lo
+    while first < band.hi:
+        stop = first + 1
+        while stop < band.hi and (stop + 1 - first) * stop <= CHUNK_PAIRS:
+            stop += 1
+        sums = np.zeros((len(acc), stop - first, max(1, stop - 1)), acc.dtype)
+        for row in range(first, stop):
+            at = slice(triangle(row) - band.first, triangle(row + 1) - band.first)
+            sums[:, row - first, :row] = acc[:, at]
+        yield Rows(first, stop, sums)
+        first = stop
 
 
 def cut_ranges(n_items: int, size: int) -> list[tuple[int, int]]:

@@ -2,32 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import pydantic
 
 from netflixdask.config import Config
-from netflixdask.stages.similarity.measures import measure
+from netflixdask.stages.similarity.measures import Measure
+from netflixdask.stages.similarity.measures import measure as by_name
 
 
 class SimilarityConfig(Config):
     """Options of :func:`netflixdask.stages.similarity.item_similarity`."""
 
-    measure: str = "pearson"
-    """pearson, cosine, residual or jaccard."""
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+
+    measure: str | Measure = "pearson"
+    """A name (pearson, pearson_mahout, pearson_lcb, cosine, cosine_common, adjusted_cosine,
+    residual, jaccard, log_likelihood, city_block, euclidean, msd, cooccurrence or lift) or a
+    measure of one's own."""
     shrinkage: pydantic.NonNegativeFloat = 100.0
     """Every similarity is multiplied by ``(n - 1) / (n - 1 + shrinkage)``, where ``n`` counts the
     common raters (Koren & Bell, *Advances in Collaborative Filtering*); 0 leaves it as it is."""
+    significance: pydantic.NonNegativeInt = 0
+    """Every similarity is multiplied by ``min(n / significance, 1)`` (Herlocker, Konstan, Borchers
+    & Riedl, SIGIR 1999, who take 50); 0 leaves it as it is."""
     min_common: pydantic.PositiveInt = 2
     """Pairs with fewer common raters have no similarity. One common rater says nothing: over one
     point every correlation is undefined or perfect."""
+    keep: Literal["all", "positive", "absolute"] = "all"
+    """Which similarities count: all, those above 0 and at least ``threshold``, or those of a
+    magnitude of at least ``threshold``."""
+    threshold: pydantic.NonNegativeFloat = 0.0
+    """Least similarity (after shrinkage) that ``keep`` lets through."""
     max_neighbors: pydantic.PositiveInt = 50
-    """Length of the list kept for each item: the largest similarities by value, negative ones too
-    where nothing better is there."""
+    """Length of the list kept for each item."""
+    rank_by: Literal["value", "absolute"] = "value"
+    """Whether the largest similarities are kept, negative ones too where nothing better is there,
+    or those of the largest magnitude."""
     pairs: bool = False
-    """Write all pairs as well (8 bytes a pair before compression), for the kNN models."""
+    """Write all pairs as well (8 bytes a pair), for the kNN models."""
     band_bytes: pydantic.PositiveInt = 64 * 2**20
-    """Most bytes that the accumulators of one task take. Changes no number."""
+    """Most bytes that one task takes beside the users' lists. Changes no number."""
+    list_bytes: pydantic.PositiveInt = 4 * 2**30
+    """Most bytes of users' lists (2 or 4 a rating) that one task looks at: beyond it, users are
+    summed in several groups and their sums travel. Changes no number."""
 
     @pydantic.field_validator("measure")
     @classmethod
-    def _known(cls, name: str) -> str:
-        return measure(name).name
+    def _known(cls, chosen: Any) -> Any:
+        return by_name(chosen).name if isinstance(chosen, str) else chosen
+
+    @pydantic.field_serializer("measure")
+    def _text(self, chosen: Any) -> str:
+        return chosen if isinstance(chosen, str) else str(chosen.fingerprint)
+
+    @pydantic.model_validator(mode="after")
+    def _threshold_is_used(self) -> SimilarityConfig:
+        if self.threshold and self.keep == "all":
+            raise ValueError(
+                f"threshold = {self.threshold}: keep='all' has no threshold; take keep='positive' "
+                "or keep='absolute'"
+            )
+        return self
+
+    @property
+    def chosen(self) -> Measure:
+        """The measure itself."""
+        return by_name(self.measure) if isinstance(self.measure, str) else self.measure

@@ -15,29 +15,30 @@ from numpy.typing import NDArray
 
 from netflixdask.kernels.topk import merge_sorted, unpack
 from netflixdask.mapreduce import Key, MapReduce
+from netflixdask.stages.similarity.comoments import Candidates
 
 ITEMS_PER_PART = 4096
 
 
-class Candidates(NamedTuple):
-    """The best candidates of the items ``0 .. n - 1``: ``[n, k]``, best first, 0 = none."""
+class Lists(NamedTuple):
+    """The best candidates of the items of a range: ``[n, k]``, best first, 0 = none."""
 
     keys: NDArray[np.uint64]
-    n_common: NDArray[np.int32]
+    extra: NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class CandidateFile:
     """A band's candidates at rest until all bands are done; called, it maps them into memory.
 
-    Two plain .npy files below the artifact's staging folder: tasks of any process of a shared
+    Three plain .npy files below the artifact's staging folder: tasks of any process of a shared
     folder reach them, and a task that merges a range of items reads only that part.
     """
 
     stem: str
 
     def write(self, candidates: Candidates) -> None:
-        """Write both files, each in one step."""
+        """Write the files, each in one step."""
         unique = f"{os.getpid()}-{threading.get_ident()}"
         for name, array in candidates._asdict().items():
             path = Path(f"{self.stem}-{name}.npy")
@@ -48,15 +49,16 @@ class CandidateFile:
 
     def __call__(self) -> Candidates:
         """Map the files."""
-        keys, n_common = (
-            np.load(f"{self.stem}-{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in Candidates._fields
+        return Candidates(
+            *(
+                np.load(f"{self.stem}-{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in Candidates._fields
+            )
         )
-        return Candidates(keys, n_common)
 
 
 @dataclass(frozen=True, eq=False)
-class MergeNeighbors(MapReduce[Candidates, Candidates]):
+class MergeNeighbors(MapReduce[Candidates, Lists]):
     """The best neighbours of every item out of all bands' candidates; a key is an item range.
 
     The candidates' order is total (similarity descending, then item_num ascending), so the lists
@@ -78,41 +80,39 @@ class MergeNeighbors(MapReduce[Candidates, Candidates]):
         wanted = set(keys)
         return replace(self, ranges=tuple(r for r in self.ranges if r in wanted))
 
-    def map_partition(self, blocks: Iterable[Candidates]) -> dict[Key, Candidates]:
+    def map_partition(self, blocks: Iterable[Candidates]) -> dict[Key, Lists]:
         """Merge one band's candidates after the other."""
         merged = [
-            Candidates(
-                np.zeros((stop - first, self.max_neighbors), np.uint64),
-                np.zeros((stop - first, self.max_neighbors), np.int32),
-            )
+            Lists(*np.zeros((2, stop - first, self.max_neighbors), np.uint64))
             for first, stop in self.ranges
         ]
         for block in blocks:
             for (first, stop), into in zip(self.ranges, merged, strict=True):
-                # A band reaches the items below its last row only.
-                n = max(0, min(stop, len(block.keys)) - first)
-                rows = slice(first, first + n)
-                keys, n_common = np.array(block.keys[rows]), np.array(block.n_common[rows])
-                merge_sorted(into.keys[:n], into.n_common[:n], keys, n_common)
+                rows = slice(*np.searchsorted(block.items, [first, stop]))
+                items, keys, extra = (np.array(part[rows]) for part in block)
+                merge_sorted(into.keys, into.extra, items - first, keys, extra)
         return dict(zip(self.ranges, merged, strict=True))
 
-    def combine(self, a: Candidates, b: Candidates) -> Candidates:
+    def combine(self, a: Lists, b: Lists) -> Lists:
         """Keep the best of both."""
-        merge_sorted(a.keys, a.n_common, np.array(b.keys), np.array(b.n_common))
+        rows = np.arange(len(a.keys))
+        merge_sorted(a.keys, a.extra, rows, np.array(b.keys), np.array(b.extra))
         return a
 
-    def finalize(self, key: Key, acc: Candidates) -> pa.Table:
+    def finalize(self, key: Key, acc: Lists) -> pa.Table:
         """Return the range's rows of ``neighbors/``."""
         first = int(key[0])
         row, place = np.nonzero(acc.keys)
-        number, similarity = unpack(acc.keys[row, place])
+        number, _ = unpack(acc.keys[row, place])
+        extra = acc.extra[row, place]
+        similarity = (extra >> np.uint64(32)).astype(np.uint32).view(np.float32)
         item = (row + first).astype(np.int32)
         columns = {
             "item_num": item,
             "neighbor_num": number,
             "rank": (place + 1).astype(np.int32),
             "similarity": similarity,
-            "n_common": acc.n_common[row, place],
+            "n_common": extra.astype(np.uint32).view(np.int32),
         }
         table = pa.table(
             [pa.array(column) for column in columns.values()],

@@ -1,8 +1,10 @@
 """All pairs at rest and in memory: the lower triangle, row by row.
 
-``pairs/part-*.parquet`` hold one band each, dense: pair ``(i, j)`` with ``j < i`` is the entry
-``i (i - 1) / 2 + j`` of all parts in order. The schema's metadata of a part says which item rows it
-has (``first_item``, ``stop_item``).
+``pairs/part-*.parquet`` hold one band each, dense: the pair of the items in places ``i > j`` is the
+entry ``i (i - 1) / 2 + j`` of all parts in order. Places follow ``n_ratings`` in ``items.parquet``,
+the most rated item first, of equally rated ones the lowest number
+(:func:`netflixdask.stages.similarity.bands.popularity`). The schema's metadata of a part says which
+rows it has (``first_place``, ``stop_place``).
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from netflixdask.errors import StoreError
-from netflixdask.kernels.comoments import triangle
+from netflixdask.kernels.comoments import place_pairs, triangle
+from netflixdask.stages.similarity.bands import popularity
 from netflixdask.stages.similarity.comoments import BandResult
 from netflixdask.store.artifacts import Artifact
+from netflixdask.store.parquet import column
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +58,13 @@ def pairs_table(result: BandResult) -> pa.Table:
             pa.field("similarity", pa.float32(), nullable=False),
             pa.field("n_common", pa.int32(), nullable=False),
         ],
-        metadata={"first_item": str(result.band.lo), "stop_item": str(result.band.hi)},
+        metadata={"first_place": str(result.band.lo), "stop_place": str(result.band.hi)},
     )
     return pa.table([pa.array(result.similarity), pa.array(result.n_common)], schema=schema)
 
 
 def load_pairs(artifact: Artifact) -> PairTriangle:
-    """Read ``pairs/`` into two arrays, holding one row group beside them at a time.
+    """Read ``pairs/`` into two arrays by item number, holding one row group beside them at a time.
 
     Raises:
         StoreError: if the artifact has no pairs, or a part is missing or damaged.
@@ -71,6 +75,8 @@ def load_pairs(artifact: Artifact) -> PairTriangle:
             f"{artifact.path}: this similarity was written without its pairs; "
             "write it again with pairs=True (--pairs)"
         )
+    order = popularity(column(artifact.table("items", ["n_ratings"]), "n_ratings"))
+    order = order.astype(np.int32)
     similarity = np.empty(triangle(n_items), np.float32)
     n_common = np.empty(triangle(n_items), np.int32)
     row = at = 0
@@ -78,19 +84,19 @@ def load_pairs(artifact: Artifact) -> PairTriangle:
         try:
             with pq.ParquetFile(file, page_checksum_verification=True) as source:
                 metadata = source.schema_arrow.metadata or {}
-                lo, hi = int(metadata[b"first_item"]), int(metadata[b"stop_item"])
+                lo, hi = int(metadata[b"first_place"]), int(metadata[b"stop_place"])
                 if lo != row or source.metadata.num_rows != triangle(hi) - triangle(lo):
                     raise StoreError(
-                        f"{file}: found {source.metadata.num_rows} pairs of the items {lo} to "
-                        f"{hi - 1}, expected those from item {row} on; write the artifact again"
+                        f"{file}: found {source.metadata.num_rows} pairs of the places {lo} to "
+                        f"{hi - 1}, expected those from place {row} on; write the artifact again"
                     )
                 for group in range(source.num_row_groups):
                     table = source.read_row_group(group, use_threads=False)
                     for part in table.to_batches():
-                        to = slice(at, at + part.num_rows)
-                        similarity[to] = part.column("similarity").to_numpy()
-                        n_common[to] = part.column("n_common").to_numpy()
-                        at = to.stop
+                        values = np.require(part.column("similarity").to_numpy(), None, "W")
+                        counts = np.require(part.column("n_common").to_numpy(), None, "W")
+                        place_pairs(at, order, values, counts, similarity, n_common)
+                        at += part.num_rows
                 row = hi
         except (OSError, pa.ArrowInvalid, KeyError) as error:
             raise StoreError(
@@ -98,7 +104,7 @@ def load_pairs(artifact: Artifact) -> PairTriangle:
             ) from error
     if row != n_items:
         raise StoreError(
-            f"{artifact.path}: the pairs end at item {row - 1}, expected {n_items} items; "
+            f"{artifact.path}: the pairs end at place {row - 1}, expected {n_items} items; "
             "write the artifact again"
         )
     return PairTriangle(n_items, similarity, n_common)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.errors import ConfigError
-from netflixdask.kernels.csr import add_margins
-from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.stages.similarity.measures import Measure, ValueKind
 from netflixdask.store.blocks import RatingBlock
 
@@ -64,8 +61,8 @@ def value_scale(measure: Measure, low: float, high: float, scale: int | None) ->
     """
     if measure.value == "presence":
         return ValueScale("presence", 1.0, 1, 0, 0, max_value=0, max_abs=0)
-    if measure.value == "residual":
-        return ValueScale("residual", RESIDUAL_UNIT, 1, 0, 0, max_value=None, max_abs=2**15)
+    if measure.value in ("residual", "centred"):
+        return ValueScale(measure.value, RESIDUAL_UNIT, 1, 0, 0, max_value=None, max_abs=2**15)
     if scale is None:
         raise ConfigError(
             f"measure = {measure.name!r}: no scale of 1, 2, 4, 5, 10 or 100 steps a star makes "
@@ -124,12 +121,15 @@ def load_values(
     block = loader()
     if scale.kind == "presence":
         return ValueBlock(block.indptr, block.src, np.zeros(block.n_ratings, np.uint8))
-    if scale.kind == "residual":
-        assert baseline is not None
-        by_row, by_item = baseline
+    if scale.kind in ("residual", "centred"):
         residual = block.stars().astype(np.float64)
-        residual -= np.repeat(by_row, np.diff(block.indptr))
-        residual -= by_item[block.src]
+        if scale.kind == "centred":
+            residual -= np.repeat(_means(block), np.diff(block.indptr))
+        else:
+            assert baseline is not None
+            by_row, by_item = baseline
+            residual -= np.repeat(by_row, np.diff(block.indptr))
+            residual -= by_item[block.src]
         residual *= RESIDUAL_UNIT
         # Beyond int16 a residual is 128 stars; there the limit stands for it.
         steps = np.clip(np.rint(residual), -(2**15), 2**15 - 1).astype(np.int16)
@@ -143,25 +143,13 @@ def load_values(
     return ValueBlock(block.indptr, block.src, shifted.astype(np.int16))
 
 
-@dataclass(frozen=True)
-class ItemMargins(MapReduce[ValueBlock, NDArray[np.int64]]):
-    """Number, sum and sum of squares of every item's values: int64[n_items, 3]."""
-
-    n_items: int
-    name: ClassVar[str] = "similarity-margins"
-
-    def map_partition(self, blocks: Iterable[ValueBlock]) -> dict[Key, NDArray[np.int64]]:
-        """Add up the blocks."""
-        margins = np.zeros((self.n_items, 3), np.int64)
-        for block in blocks:
-            add_margins(block.src, block.value, margins)
-        return {(): margins}
-
-    def combine(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Add."""
-        a += b
-        return a
-
-    def finalize(self, key: Key, acc: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the margins."""
-        return acc
+def _means(block: RatingBlock) -> NDArray[np.float64]:
+    """Return float64[n_rows], the mean of each row's ratings; of a row's own numbers alone."""
+    lengths = np.diff(block.indptr)
+    each = block.stars().astype(np.float64) if block.code is None else block.code
+    mean = np.zeros(len(lengths))
+    rows = np.nonzero(lengths)[0]
+    if len(rows):
+        total = np.add.reduceat(each, block.indptr[rows], dtype=np.float64)
+        mean[rows] = total / lengths[rows]
+    return mean if block.code is None else mean / block.scale + block.low

@@ -65,7 +65,7 @@ def test_top_n_of_a_block_whose_excluded_items_are_a_slice_of_more() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 3, 7, 50])
 @pytest.mark.parametrize("edges", [[0, 25], [0, 2, 9, 10, 25]])
-def test_bands_give_the_same_lists_however_cut(k: int, edges: list[int]) -> None:
+def test_rows_give_the_same_lists_however_cut(k: int, edges: list[int]) -> None:
     n = 25
     rng = np.random.default_rng(k)
     # Few distinct values, so that ties decide often; some pairs have none.
@@ -74,26 +74,47 @@ def test_bands_give_the_same_lists_however_cut(k: int, edges: list[int]) -> None
     missing = np.tril(rng.random((n, n)) < 0.3, -1)
     dense[missing | missing.T | np.eye(n, dtype=bool)] = np.nan
     lists = []
+    number = rng.permutation(n).astype(np.int32)
+    by_place = dense[np.ix_(number, number)]
+    n_common = np.arange(n * n, dtype=np.int32).reshape(n, n)
+    floor = np.full(n, -np.inf, np.float32)
     for lo, hi in itertools.pairwise(edges):
-        ordered = np.concatenate([topk.ordered_bits(dense[i, :i]) for i in range(lo, hi)])
-        heaps = np.zeros((n, k), np.uint64)
-        topk.offer_band(ordered, lo, hi, heaps[:hi])
-        keys = topk.best_first(heaps)
-        lists.append((keys, (keys >> np.uint64(40)).astype(np.int32)))
+        heaps, extra = np.zeros((n, k), np.uint64), np.zeros((n, k), np.uint64)
+        touched = np.zeros(n, np.uint8)
+        rectangle = np.ascontiguousarray(by_place[lo:hi, : hi - 1])
+        counts = np.ascontiguousarray(n_common[lo:hi, : hi - 1])
+        topk.offer_rows_both_ways(
+            rectangle, -rectangle, counts, lo, number, floor, heaps, extra, touched
+        )
+        assert (touched == (heaps.max(1) > 0)).all()
+        best = np.argsort(heaps, axis=1)[:, ::-1]
+        keys, extra = np.take_along_axis(heaps, best, 1), np.take_along_axis(extra, best, 1)
+        places = np.nonzero(touched)[0]
+        lists.append((number[places].astype(np.int64), keys[places], extra[places]))
 
-    def merge(
-        a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        keys, extra = a[0].copy(), a[1].copy()
+    Lists = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def merge(a: Lists, b: Lists) -> Lists:
+        keys, extra = a[1].copy(), a[2].copy()
         topk.merge_sorted(keys, extra, *b)
-        return keys, extra
+        return a[0], keys, extra
 
-    keys, extra = functools.reduce(merge, lists)
-    backwards, _ = functools.reduce(merge, lists[::-1])
+    nothing = (np.arange(n), np.zeros((n, k), np.uint64), np.zeros((n, k), np.uint64))
+    _, keys, extra = functools.reduce(merge, lists, nothing)
+    _, backwards, _ = functools.reduce(merge, lists[::-1], nothing)
     assert (keys == backwards).all()
-    assert (extra == (keys >> np.uint64(40)).astype(np.int32)).all()  # went with their keys
     numbers, values = topk.unpack(keys)
+    place = np.argsort(number)
     for i in range(n):
         want = order(dense[i])[:k]
         assert numbers[i].tolist() == want + [-1] * (k - len(want))
         np.testing.assert_array_equal(values[i, : len(want)], dense[i, want])
+        # What goes with a key went with it.
+        mine = extra[i, : len(want)]
+        kept = (mine >> np.uint64(32)).astype(np.uint32).view(np.float32)
+        np.testing.assert_array_equal(kept, -dense[i, want])
+        high = np.maximum(place[i], place[want])
+        low = np.minimum(place[i], place[want])
+        assert mine.astype(np.uint32).tolist() == n_common[high, low].tolist()
+        if len(want) == k:
+            assert floor[place[i]] <= dense[i, want[-1]]

@@ -199,7 +199,7 @@ def test_biases_of_another_store_are_refused(store: RatingsStore, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"measure": "nearest"}, "known are: pearson, cosine, residual, jaccard"),
+        ({"measure": "nearest"}, "known are: pearson, pearson_mahout"),
         ({"min_common": 0}, "min_common = 0"),
         ({"shrinkage": -1}, "shrinkage = -1"),
         ({"max_neighbours": 5}, "unknown option 'max_neighbours'"),
@@ -230,7 +230,7 @@ def test_pairs_of_other_rows_are_named(store: RatingsStore, tmp_path: Path) -> N
     artifact = compute(store, tmp_path / "out", pairs=True, band_bytes=4000)
     first, second = artifact.files("pairs")[:2]
     pq.write_table(pq.read_table(first), second)
-    with pytest.raises(StoreError, match="expected those from item"):
+    with pytest.raises(StoreError, match="expected those from place"):
         load_pairs(artifact)
 
 

@@ -11,61 +11,97 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netflixdask.errors import DataFormatError
-from netflixdask.kernels.comoments import WIDE, triangle
-from netflixdask.stages.similarity import Biases
-from netflixdask.stages.similarity.bands import MAX_ITEMS, plan_bands
+from netflixdask.kernels.comoments import triangle
+from netflixdask.stages.similarity import Biases, measure
+from netflixdask.stages.similarity.bands import MAX_ITEMS, plan_bands, popularity
 from netflixdask.stages.similarity.comoments import cut_ranges
+from netflixdask.stages.similarity.lists import ListForm, ListSummary, choose_form
+from netflixdask.stages.similarity.values import value_scale
+
+
+def make_summary(work: list[int], lists: list[int], groups: list[int] | None = None) -> ListSummary:
+    n = len(work)
+    return ListSummary(
+        np.zeros((n, 3), np.int64),
+        np.array([work, lists], np.int64).T.copy(),
+        np.array(groups or [0] * -(-n // 128), np.int64),
+    )
 
 
 @given(
-    raters=st.lists(st.integers(0, 400_000), min_size=1, max_size=60),
-    max_value=st.sampled_from([None, 0, 4, 9, 255]),
-    band_bytes=st.integers(1, 40_000),
+    rows=st.lists(
+        st.tuples(st.integers(0, 10**7), st.integers(0, 10**4)), min_size=1, max_size=400
+    ),
+    n_grades=st.sampled_from([0, 1, 5, 10]),
+    n_dense=st.integers(0, 3),
+    kept=st.sampled_from([0, 8]),
+    band_bytes=st.integers(1, 10**6),
 )
-def test_bands_cover_every_row_once_and_hold_every_total(
-    raters: list[int], max_value: int | None, band_bytes: int
+def test_bands_cover_every_row_once_and_keep_their_bound(
+    rows: list[tuple[int, int]], n_grades: int, n_dense: int, kept: int, band_bytes: int
 ) -> None:
-    bands = plan_bands(np.array(raters, np.int64), max_value, band_bytes)
+    n = len(rows)
+    form = ListForm(n_grades)
+    blocks = -(-n // 128)
+    dense = min(n_dense, blocks) if n_grades else 0
+    groups = [5 - k for k in range(dense)] + [0] * (blocks - dense)
+    summary = make_summary([row[0] for row in rows], [row[1] for row in rows], groups)
+    bands = plan_bands(summary, form, n, band_bytes, kept)
     assert [band.number for band in bands] == list(range(len(bands)))
     assert bands[0].lo == 0
-    assert bands[-1].hi == len(raters)
+    assert bands[-1].hi == n
     assert all(a.hi == b.lo for a, b in itertools.pairwise(bands))
-    assert sum(band.n_pairs for band in bands) == triangle(len(raters))
+    assert sum(band.n_pairs for band in bands) == triangle(n)
     for band in bands:
-        if band.hi > band.lo + 1:
-            assert band.n_pairs * band.layout.bytes_per_pair <= band_bytes
-        if max_value is None:
-            assert band.layout == WIDE
-        if band.layout.packed:
-            common = max(
-                (min(raters[i], raters[j]) for i in range(band.lo, band.hi) for j in range(i)),
-                default=0,
-            )
-            assert common < 2**band.layout.bits_n
-            assert common * max_value < 2**band.layout.bits_sum
-            assert common * max_value**2 < 2**band.layout.bits_square
+        in_dense = band.lo < dense * 128
+        if in_dense:
+            assert band.lo % 128 == 0
+            assert band.hi % 128 == 0 or band.hi == n or band.hi >= dense * 128
+        if band.hi - band.lo > (128 if in_dense else 1):
+            held = sum(16 * rows[row][1] for row in range(band.lo, band.hi))
+            held += 24 * dense_pairs(band.lo, min(band.hi, dense * 128))
+            assert held <= band_bytes
 
 
-def test_only_bands_with_two_very_popular_items_are_held_wide() -> None:
-    raters = np.full(3000, 1000, np.int64)
-    raters[[100, 2000]] = 300_000
-    layouts = [
-        (band.layout.packed, band.lo <= 2000 < band.hi) for band in plan_bands(raters, 4, 2**20)
-    ]
-    assert all(packed is not holds for packed, holds in layouts)
-    assert any(holds for _, holds in layouts)
+def dense_pairs(lo: int, hi: int) -> int:
+    return sum(128 * (row + 128) for row in range(lo, max(lo, hi), 128))
 
 
-def test_the_plan_of_the_prize_fits_its_bound() -> None:
-    bands = plan_bands(np.full(17_770, 5_655, np.int64), 4, 2**26)
-    assert max(band.n_pairs * band.layout.bytes_per_pair for band in bands) <= 2**26
-    assert 38 <= len(bands) <= 40
+def test_bands_end_where_segments_do() -> None:
+    summary = make_summary([1] * 9000, [1] * 9000)
+    bands = plan_bands(summary, ListForm(5), 9000, 2**26)
+    assert 8192 in [band.lo for band in bands]
+    assert 8192 not in [band.lo for band in plan_bands(summary, ListForm(0), 9000, 2**26)]
+
+
+def test_the_work_is_shared_evenly() -> None:
+    rng = np.random.default_rng(0)
+    work = rng.integers(0, 10**7, 20_000).tolist()
+    bands = plan_bands(make_summary(work, [1] * 20_000), ListForm(0), 20_000, 2**26)
+    shares = [sum(work[band.lo : band.hi]) for band in bands]
+    assert 32 <= len(bands) <= 34
+    assert max(shares) <= sum(work) / 32 * 1.01
 
 
 def test_too_many_items_are_refused_and_none_is_an_empty_plan() -> None:
+    many = make_summary([0] * 3, [0] * 3)
     with pytest.raises(ValueError, match="200,001 items"):
-        plan_bands(np.zeros(MAX_ITEMS + 1, np.int64), 4, 2**26)
-    assert plan_bands(np.zeros(0, np.int64), 4, 2**26) == []
+        plan_bands(many, ListForm(5), MAX_ITEMS + 1, 2**26)
+    assert plan_bands(make_summary([], []), ListForm(5), 0, 2**26) == []
+
+
+def test_the_most_rated_item_comes_first() -> None:
+    assert popularity(np.array([3, 5, 3, 9, 5])).tolist() == [3, 1, 4, 0, 2]
+
+
+def test_forms_fit_the_values() -> None:
+    stars = value_scale(measure("pearson"), 1.0, 5.0, 1)
+    assert choose_form(stars, 400_000) == ListForm(5)
+    assert choose_form(stars, 86_000_000) == ListForm(0)
+    assert choose_form(value_scale(measure("pearson"), 0.5, 5.0, 2), 1000) == ListForm(10)
+    assert choose_form(value_scale(measure("pearson"), 0.0, 100.0, 1), 1000) == ListForm(0)
+    assert choose_form(value_scale(measure("residual"), 1.0, 5.0, 1), 1000) == ListForm(0)
+    assert choose_form(value_scale(measure("jaccard"), 1.0, 5.0, 1), 1000) == ListForm(1)
 
 
 def test_ranges_cover_all_items() -> None:

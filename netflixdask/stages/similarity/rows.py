@@ -1,0 +1,174 @@
+"""Sums of whole rows of pairs, a few rows at a time, from all users' lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netflixdask.kernels import amx, dense_pairs
+from netflixdask.kernels.comoments import add_graded, add_wide, choose_fields
+from netflixdask.kernels.user_lists import GROUP, MACRO, fill_raters, find_raters
+from netflixdask.stages.similarity.lists import ListForm, UserLists
+
+CHUNK_PAIRS = 1 << 15
+"""Pairs of a rectangle of rows, if it has more than one: its six sums stay in the L2 cache."""
+
+
+class Rows(NamedTuple):
+    """The sums of the rows ``first .. stop - 1`` with the columns ``0 .. width - 1``."""
+
+    first: int
+    stop: int
+    sums: NDArray[Any]
+    """[6 or 1, stop - first, width], of the entries' numbers; columns from a row's own place on
+    mean nothing."""
+
+
+Multiply = Literal["tiles", "plain", "never"]
+
+
+def sum_rows(
+    lists: Sequence[UserLists],
+    form: ListForm,
+    lo: int,
+    hi: int,
+    only_n: bool = False,
+    multiply: Multiply | None = None,
+) -> Iterator[Rows]:
+    """Yield the sums of the rows of places ``[lo, hi)``; an array is valid until the next one.
+
+    Where lists have dense groups, ``lo`` must be a multiple of 128, and ``hi`` too, or the last
+    place. All rows must be of one segment.
+
+    Args:
+        lists: all users' lists.
+        form: of the lists.
+        lo: first row.
+        hi: one past the last row.
+        only_n: sum nothing but common raters.
+        multiply: how dense groups are summed: by the processor's tiles, cell by cell, or along the
+            lists like all others; by default by tiles where there are some. Changes no number.
+    """
+    how = multiply or ("tiles" if amx.available() else "never")
+    dense = None if how == "never" else _dense_sums(lists, form, lo, hi, how == "tiles")
+    return _along_lists(lists, form, lo, hi, only_n, dense)
+
+
+def _along_lists(
+    lists: Sequence[UserLists],
+    form: ListForm,
+    lo: int,
+    hi: int,
+    only_n: bool,
+    dense: NDArray[np.int32] | None,
+) -> Iterator[Rows]:
+    index = _Index(lists, form, lo, hi, dense is not None)
+    acc = np.zeros(4 * form.segment if form.wide else form.segment, np.int64)
+    fields = None if form.wide else choose_fields(form.n_grades)
+    table = None if fields is None else fields.table(form.key_bits)
+    n_sums = 1 if only_n and not form.wide else 6
+    sum_type: type = np.int64 if form.wide else np.int32
+    buffer: NDArray[Any] = np.empty(0, sum_type)
+    first = lo
+    while first < hi:
+        stop = first + 1
+        while stop < hi and (stop + 1 - first) * stop <= CHUNK_PAIRS:
+            stop += 1
+        width = max(1, stop - 1)
+        size = n_sums * (stop - first) * width
+        if len(buffer) < size:
+            buffer = np.empty(size, sum_type)
+        out = buffer[:size].reshape(n_sums, stop - first, width)
+        out[:] = 0
+        if dense is not None:
+            dense_pairs.add_rows(dense, lo, first, stop, out)
+        for column, raters in index.lists:
+            if fields is None:
+                add_wide(index.pointers, raters, index.values, first - lo, first, column, acc, out)
+            else:
+                add_graded(
+                    index.pointers, raters, form.key_bits, table, *fields, first - lo, first,
+                    column, acc, out,
+                )  # fmt: skip
+        yield Rows(first, stop, out)
+        first = stop
+
+
+class _Index:
+    """The raters of some rows, in the order of rows and grades, and their lists of columns."""
+
+    def __init__(
+        self, lists: Sequence[UserLists], form: ListForm, lo: int, hi: int, dense: bool
+    ) -> None:
+        own = lo // form.segment
+        start = own * form.segment
+        bits = form.key_bits
+        counts = np.zeros((hi - lo) << bits, np.int64)
+        found = []
+        for part in lists:
+            first = np.empty(part.starts.shape[1] - 1, np.int64)
+            below = part.dense if dense else np.zeros_like(part.dense)
+            find_raters(
+                part.starts[own], part.entries, bits, lo - start, hi - start,
+                below - np.int32(start), first, counts,
+            )  # fmt: skip
+            found.append(first)
+        self.pointers = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=self.pointers[1:])
+        n = int(self.pointers[-1])
+        self.values = np.empty(n if form.wide else 0, np.int16)
+        self.lists: list[tuple[int, NDArray[np.int64]]] = []
+        for segment in range(own + 1):
+            raters = np.empty((n, 2), np.int64)
+            cursor = self.pointers[:-1].copy()
+            for part, first in zip(lists, found, strict=True):
+                fill_raters(
+                    part.starts[own], part.entries, bits, lo - start, hi - start, first,
+                    part.starts[segment], segment == own, part.entries.ctypes.data, cursor,
+                    raters, self.values,
+                )  # fmt: skip
+            self.lists.append((segment * form.segment, raters))
+
+
+def _dense_sums(
+    lists: Sequence[UserLists], form: ListForm, lo: int, hi: int, use_tiles: bool
+) -> NDArray[np.int32] | None:
+    top = max((int(part.dense[0]) for part in lists if len(part.dense)), default=0)
+    if top <= lo:
+        return None
+    stop = -(-hi // MACRO) * MACRO
+    top = min(top, stop)
+    n_cells = dense_pairs.macro_rows(lo, stop) * dense_pairs.BLOCKS**2 * dense_pairs.SUMS
+    sums = dense_pairs.aligned(n_cells, np.int32)
+    sums[:] = 0
+    groups = dense_pairs.CHUNK // GROUP
+    left = dense_pairs.aligned((top - lo) * dense_pairs.CHUNK, np.uint8)
+    right = dense_pairs.aligned(top * dense_pairs.CHUNK, np.uint8)
+    left_planes = dense_pairs.aligned(2 * MACRO * dense_pairs.CHUNK, np.uint8)
+    right_planes = dense_pairs.aligned(2 * MACRO * GROUP * dense_pairs.INNER, np.uint8)
+    config = amx.tile_config()
+    band = lo // MACRO
+    for part in lists:
+        n_groups = int(np.searchsorted(-part.dense, -lo, side="left"))  # dense > lo
+        n_users = part.starts.shape[1] - 1
+        for begin in range(0, n_groups, groups):
+            steps = min(groups, n_groups - begin)
+            here = min(top, int(part.dense[begin]))
+            users = begin * GROUP, min((begin + steps) * GROUP, n_users)
+            dense_pairs.scatter(
+                part.starts[0], part.entries, form.key_bits, *users, lo, here, steps, left, right
+            )
+            depth = part.dense[begin : begin + steps]
+            for row in range(band, here // MACRO):
+                used = int(np.searchsorted(-depth, -row * MACRO, side="left"))
+                if use_tiles:
+                    dense_pairs.add_row_amx(
+                        config, row, band, left, right, steps, used, left_planes, right_planes,
+                        sums,
+                    )  # fmt: skip
+                else:
+                    dense_pairs.add_row_plain(row, band, left, right, steps, used, sums)
+    return sums
