@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-MEASURED = {"seconds"}
-"""Columns of measured times, which are never the same twice."""
+MEASURED = {"seconds", "bytes_moved"}
+"""Columns of what a run cost: they depend on the machine and on where tasks ran."""
 OF_THE_CUT = {"fingerprint", "n_bands", "seen"}
 """Figures of how rows are cut into files and tasks, not of the rows."""
 _PART = re.compile(r"(part|block)-\d+\.parquet")

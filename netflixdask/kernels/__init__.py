@@ -27,6 +27,8 @@ def cache_dir() -> Path:
         digest.update(source.read_bytes())
     cpu = llvmlite.binding.get_host_cpu_name()
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    if os.environ.get("NETFLIXDASK_PLAIN_KERNELS") == "1":
+        cpu += "-plain"  # other functions are called then: see kernels.tiles
     versions = f"numba{numba.__version__}-py{platform.python_version()}"
     return base / "netflixdask" / "kernels" / f"{cpu}-{versions}-{digest.hexdigest()}"
 

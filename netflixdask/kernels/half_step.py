@@ -1,217 +1,245 @@
 """One half-step of alternating least squares: every row of a block solved against the other side.
 
 A *dst* row (a user, say) holds ratings of *src* rows (items). With the src side held constant its
-own factors are a small ridge regression:
+own factors ``x`` are a small regression, solved by Cholesky::
 
-    sum_j (t_j - x . y_j)**2  +  reg * n * |x|**2          t_j = r_j - mean - bias_j
+    (sum_j w_j y_j y_jᵀ + base + ridge) x = sum_j w_j t_j y_j + extra
 
-(ALS-WR; Zhou et al. 2008, section 3.1). The bias of a row is its last factor: the design vector is
-``y_j = [q_j, 1]`` and the solution ``x = [p, b]``, so biases are penalised like every factor.
+    explicit    w = 1         t = rating - center - (a column of the src row)
+    implicit    w = alpha r   w t = 1 + alpha r      base = Gram matrix of all src rows
 
-The order of all additions is fixed by the row alone, never by the block that carries it:
+The order of all additions is fixed by the row alone, never by the block that carries it::
 
     row      |--------- 4,096 ratings ---------|--------- 4,096 ---------|--- rest ---|
-    segment  |8|8|8|8| ...                     | added to the row's sums  | added      |
+    segment  | 32 | 32 | ...                   | added to the row's sums  | added      |
 
-Inside a segment eight ratings at a time are added to a float32 Gram matrix; the sums of segments
-are added in order. So a row has the same bits in a block of one row and in one of a million, and a
-later caller may split a heavy row between tasks at segment borders.
+A batch of 32 ratings starts from zero and is added to the segment's sums, these to the row's. So a
+row has the same bits in a block of one row and in one of a million, a heavy row may be split
+between tasks at segment borders (:func:`segment_sums`), and the src side may come in ranges
+(:class:`~netflixdask.kernels.open_rows.OpenRows`).
+
+Sums and solution are float32: at 296,169 ratings of 50 factors the two levels leave a relative
+error of 3e-7 in the sums (one level leaves 5e-6), so a solution is off by at most about ``1e-6 *
+(1 + |y|² / reg)`` relative to itself, ``|y|`` being the length of a usual src row. "The same bits"
+holds for CPUs of the same type: :data:`~netflixdask.kernels.tiles.LANES` says how wide vectors are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
-SEGMENT = 4096
-"""Ratings whose products are summed before the sum joins the row's. At 296,169 ratings of 50
-factors two such levels leave a relative error of 3e-7 in float32; one level leaves 5e-6."""
-BATCH = 8
-"""Ratings multiplied in one pass over the Gram matrix: few enough to stay in registers."""
-LANES = 16
-"""float32 numbers in the widest vector; inner loops run over whole vectors."""
+from netflixdask.kernels import plain_rows
+from netflixdask.kernels.factor_rows import Floats, Layout, aligned
+from netflixdask.kernels.panel import make_plan, padded, panel_size
+from netflixdask.kernels.row_sums import (
+    BATCH,
+    SEGMENT,
+    Ratings,
+    Scratch,
+    Terms,
+    own,
+    solve_rows,
+    solve_rows_of_sums,
+    sum_segments,
+)
+from netflixdask.kernels.tiles import COLUMNS
+from netflixdask.kernels.vector_rows import GROUP, scratch_sizes
 
-
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
-def _add_segment(  # type: ignore[no-untyped-def]  # numba infers the types of its arguments
-    first, stop, src, stars, mean, factors, batch, target, gram, rhs
-) -> float:
-    """Sum ``y yᵀ`` and ``t y`` of one segment into ``gram`` and ``rhs``; return ``sum t**2``."""
-    n_columns = factors.shape[1]
-    bias = n_columns - 1
-    gram[:] = np.float32(0.0)
-    rhs[:] = np.float32(0.0)
-    squares = 0.0
-    at = first
-    while at < stop:
-        n_batch = min(BATCH, stop - at)
-        for q in range(n_batch):
-            row = src[at + q]
-            for a in range(bias):
-                batch[q, a] = factors[row, a]
-            batch[q, bias] = np.float32(1.0)
-            target[q] = stars[at + q] - mean - factors[row, bias]
-            squares += np.float64(target[q]) * np.float64(target[q])
-        for q in range(n_batch, BATCH):  # zeros add nothing
-            batch[q, :n_columns] = np.float32(0.0)
-            target[q] = np.float32(0.0)
-        t0, t1, t2, t3 = target[0], target[1], target[2], target[3]
-        t4, t5, t6, t7 = target[4], target[5], target[6], target[7]
-        for b in range(rhs.shape[0]):
-            rhs[b] += (
-                t0 * batch[0, b] + t1 * batch[1, b] + t2 * batch[2, b] + t3 * batch[3, b]
-            ) + (t4 * batch[4, b] + t5 * batch[5, b] + t6 * batch[6, b] + t7 * batch[7, b])
-        for a in range(n_columns):
-            y0, y1, y2, y3 = batch[0, a], batch[1, a], batch[2, a], batch[3, a]
-            y4, y5, y6, y7 = batch[4, a], batch[5, a], batch[6, a], batch[7, a]
-            # The lower triangle, rounded up to whole vectors; what lies above is never read.
-            for b in range((a // LANES + 1) * LANES):
-                gram[a, b] += (
-                    y0 * batch[0, b] + y1 * batch[1, b] + y2 * batch[2, b] + y3 * batch[3, b]
-                ) + (y4 * batch[4, b] + y5 * batch[5, b] + y6 * batch[6, b] + y7 * batch[7, b])
-        at += n_batch
-    return squares
+__all__ = [
+    "BATCH",
+    "SEGMENT",
+    "Problem",
+    "Ratings",
+    "half_step",
+    "make_scratch",
+    "segment_sums",
+    "solve_segments",
+    "solve_sums",
+]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
-def _cholesky_solve(system, panel, x) -> None:  # type: ignore[no-untyped-def]
-    """Solve a positive definite system by Cholesky, four columns at a time.
+@dataclass(frozen=True)
+class Problem:
+    """What is solved for every row."""
 
-    Args:
-        system: float64[n, width], width > n a multiple of 8: the upper triangle, and the right
-            hand side as column ``n`` (forward substitution is then free); overwritten.
-        panel: float64[4, width], scratch: the four rows being eliminated, apart from ``system``
-            so that the compiler sees that reads and writes never meet.
-        x: float64[n], overwritten with the solution; NaN if not positive definite.
-    """
-    n = x.shape[0]
-    # Unsigned: a signed index that may be negative costs a test each and blocks vectors (2.3 x).
-    width = np.uint64(system.shape[1])
-    for j0 in range(0, n, 4):
-        j1 = min(n, j0 + 4)
-        for j in range(j0, j1):
-            skip = np.uint64(j // 8 * 8)  # left of the diagonal nothing is read again
-            q = j - j0
-            for p in range(q):
-                factor = panel[p, j]
-                for b in range(skip, width):
-                    system[j, b] -= factor * panel[p, b]
-            pivot = system[j, j]
-            inverse = 1.0 / np.sqrt(pivot) if pivot > 0.0 else np.nan
-            for b in range(skip, width):
-                scaled = system[j, b] * inverse
-                system[j, b] = scaled
-                panel[q, b] = scaled
-        if j1 == j0 + 4:
-            for i in range(j1, n):
-                f0, f1, f2, f3 = panel[0, i], panel[1, i], panel[2, i], panel[3, i]
-                for b in range(np.uint64(i // 8 * 8), width):
-                    system[i, b] -= (f0 * panel[0, b] + f1 * panel[1, b]) + (
-                        f2 * panel[2, b] + f3 * panel[3, b]
-                    )
-    for j in range(n - 1, -1, -1):
-        known = system[j, n]
-        for i in range(j + 1, n):
-            known -= system[j, i] * x[i]
-        x[j] = known / system[j, j]
+    layout: Layout
+    reg: float = 0.0
+    """L2 strength a rating: a row of ``n`` ratings is penalised ``n * reg + reg_row``."""
+    reg_row: float = 0.0
+    """L2 strength a row."""
+    alpha: float = 0.0
+    """Confidence a star of implicit ratings; 0 = the ratings are explicit."""
+
+    @property
+    def terms(self) -> Terms:
+        """The numbers that the kernels look at."""
+        column = -1 if self.alpha else self.layout.offset_column
+        return Terms(self.layout.n_unknowns, column, float(self.alpha))
 
 
-@numba.njit(nogil=True, cache=True)
-def solve_rows(  # type: ignore[no-untyped-def]
-    indptr, src, stars, mean, factors, reg, out, loss
-) -> None:
-    """Solve the rows of one block against the src factors.
-
-    The Gram matrix is float32 (relative error of its entries below 1e-6 at any row length), the
-    Cholesky solve float64, so a solution is off by at most about ``1e-6 * (1 + |y|² / reg)``
-    relative to itself, ``|y|`` being the length of a usual src row.
-
-    Args:
-        indptr: int64[n_rows + 1], row pointers into ``src`` and ``stars``.
-        src: int32[n_ratings], the src row of each rating, ascending in each row.
-        stars: float32[n_ratings], the ratings.
-        mean: float32, the mean of all ratings.
-        factors: float32[n_src, k + 1], the src side; the last column is its bias.
-        reg: float, L2 strength per rating; a row of ``n`` ratings is penalised ``n * reg``.
-        out: float32[n_rows, k + 1], overwritten; a row without ratings becomes zero.
-        loss: float64[n_rows, 2], overwritten: the row's sum of squared errors after the solve
-            (``sum t² - 2 x·b + x·Gx``; no pass over the ratings), and ``n * |x|²``.
-    """
-    n_columns = factors.shape[1]
-    width = (n_columns + LANES - 1) // LANES * LANES
-    batch = np.zeros((BATCH, width), np.float32)
-    target = np.zeros(BATCH, np.float32)
-    part = np.empty((n_columns, width), np.float32)
-    part_rhs = np.empty(width, np.float32)
-    gram = np.empty((n_columns, width), np.float32)
-    rhs = np.empty(width, np.float32)
-    system = np.zeros((n_columns, (n_columns + 8) // 8 * 8), np.float64)
-    panel = np.zeros((4, system.shape[1]), np.float64)
-    x = np.empty(n_columns, np.float64)
-    for row in range(indptr.shape[0] - 1):
-        start, stop = indptr[row], indptr[row + 1]
-        n = stop - start
-        if n == 0:
-            out[row, :] = np.float32(0.0)
-            loss[row, :] = 0.0
-            continue
-        squares = _add_segment(
-            start, min(stop, start + SEGMENT), src, stars, mean, factors, batch, target, gram, rhs
-        )
-        for first in range(start + SEGMENT, stop, SEGMENT):
-            last = min(stop, first + SEGMENT)
-            squares += _add_segment(
-                first, last, src, stars, mean, factors, batch, target, part, part_rhs
-            )
-            for a in range(n_columns):
-                for b in range(width):
-                    gram[a, b] += part[a, b]
-            for b in range(width):
-                rhs[b] += part_rhs[b]
-        ridge = np.float64(reg) * np.float64(n)
-        for a in range(n_columns):
-            for b in range(a, n_columns):
-                system[a, b] = np.float64(gram[b, a])
-            system[a, a] += ridge
-            system[a, n_columns] = np.float64(rhs[a])
-        _cholesky_solve(system, panel, x)
-        norm = 0.0
-        explained = 0.0
-        for a in range(n_columns):
-            out[row, a] = np.float32(x[a])
-            norm += x[a] * x[a]
-            explained += x[a] * np.float64(rhs[a])
-        # At the minimum (G + reg n) x = b, hence x·Gx = x·b - reg n |x|².
-        loss[row, 0] = max(0.0, squares - explained - ridge * norm)
-        loss[row, 1] = np.float64(n) * norm
+def make_scratch(layout: Layout) -> Scratch:
+    """Allocate the memory of one task."""
+    n, width = layout.n_unknowns, layout.width
+    size = panel_size(n)
+    system, inverses, lists = scratch_sizes(n, width)
+    return Scratch(
+        plan=make_plan(n),
+        size=size,
+        panels=aligned((GROUP + 1) * size),
+        system=aligned(system),
+        inverses=aligned(inverses),
+        lists=np.empty(lists, np.int64),
+        where=np.empty(BATCH, np.int64),
+        lines=np.empty(BATCH * (width // COLUMNS) + 1, np.int64),
+        targets=aligned(BATCH),
+        weights=aligned(BATCH),
+        batch=aligned(2, plain_rows.STEP, padded(n + 1, COLUMNS)),
+        seen=np.zeros(1, np.int64),
+    )
 
 
 def half_step(
-    indptr: np.ndarray[Any, np.dtype[np.int64]],
-    src: np.ndarray[Any, np.dtype[np.int32]],
-    stars: np.ndarray[Any, np.dtype[np.float32]],
-    mean: float,
-    factors: np.ndarray[Any, np.dtype[np.float32]],
-    reg: float,
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return ``(out, loss)`` of :func:`solve_rows` for inputs of any layout.
+    ratings: Ratings,
+    factors: Floats,
+    problem: Problem,
+    centers: NDArray[Any] | float = 0.0,
+    *,
+    base: Floats | None = None,
+    extra: Floats | None = None,
+) -> tuple[Floats, NDArray[np.float64]]:
+    """Solve the rows of one block against the src factors.
 
-    A matrix that came over the network is read-only or lies at any address; one compiled version
-    of the kernel serves all, so inputs are normalised here (copied only when they must be).
+    Args:
+        ratings: the block, src ascending in each row.
+        factors: float32[n_src, width], laid out by ``problem.layout``.
+        problem: what is solved.
+        centers: float32[n_rows] or a number, taken off the ratings of each row.
+        base: float32[panel_size], added to the sums of every row that has ratings.
+        extra: float32[n_rows, n_unknowns], added to the right hand sides.
+
+    Returns:
+        out: float32[n_rows, width]: the solutions in the same layout (an offset that is no bias is
+            left 0); a row without ratings is all zero, its 1 too.
+        loss: float64[n_rows, 2]: the row's sum of weighted squared errors after the solve (``sum w
+            t² - 2 x·b + x·Gx``; no pass over the ratings), and its penalty.
     """
-    n_rows = len(indptr) - 1
-    out = np.empty((n_rows, factors.shape[1]), np.float32)
+    layout = problem.layout
+    n_rows = len(ratings.indptr) - 1
+    out = aligned(n_rows, layout.width)
     loss = np.empty((n_rows, 2), np.float64)
     solve_rows(
-        np.require(indptr, np.int64, ["C", "A", "W"]),
-        np.require(src, np.int32, ["C", "A", "W"]),
-        np.require(stars, np.float32, ["C", "A", "W"]),
-        np.float32(mean),
-        np.require(factors, np.float32, ["C", "A", "W"]),
-        float(reg),
+        ratings,
+        problem.terms,
+        row_centers(centers, n_rows),
+        own(factors, np.float32),
+        float(problem.reg),
+        float(problem.reg_row),
+        _NO_BASE if base is None else own(base, np.float32),
+        _NO_EXTRA if extra is None else own(extra, np.float32),
+        layout.offset_column if layout.biased else -1,
+        make_scratch(layout),
         out,
         loss,
     )
     return out, loss
+
+
+def segment_sums(
+    ratings: Ratings, factors: Floats, problem: Problem, center: float
+) -> tuple[Floats, NDArray[np.float64]]:
+    """Sum whole segments of one heavy row, so that several tasks can share it.
+
+    Args:
+        ratings: one row's ratings, from the start of a segment on.
+        factors: float32[n_src, width].
+        problem: what is solved.
+        center: taken off the ratings.
+
+    Returns:
+        ``(sums, squares)``: float32[n_segments, panel_size] and float64[n_segments].
+    """
+    n = -(-len(ratings.src) // SEGMENT)
+    scratch = make_scratch(problem.layout)
+    sums, squares = aligned(n, scratch.size), np.empty(n)
+    sums[:] = 0.0  # the plain loops leave the padding alone
+    sum_segments(
+        ratings,
+        problem.terms,
+        np.float32(center),
+        own(factors, np.float32),
+        scratch,
+        sums,
+        squares,
+    )
+    return sums, squares
+
+
+def solve_segments(
+    parts: Sequence[tuple[Floats, NDArray[np.float64]]],
+    n_ratings: int,
+    problem: Problem,
+    *,
+    base: Floats | None = None,
+    extra: Floats | None = None,
+) -> tuple[Floats, NDArray[np.float64]]:
+    """Solve a heavy row from the sums of all its segments, in order, as :func:`half_step` does."""
+    row, total = None, np.zeros(1)
+    for sums, squares in parts:
+        for one, square in zip(sums, squares, strict=True):
+            row = one.copy() if row is None else row + one
+            total[0] += square
+    assert row is not None
+    counts = np.array([n_ratings])
+    return solve_sums(row[None], total, counts, problem, base=base, extra=extra)
+
+
+def solve_sums(
+    sums: Floats,
+    squares: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    problem: Problem,
+    *,
+    base: Floats | None = None,
+    extra: Floats | None = None,
+) -> tuple[Floats, NDArray[np.float64]]:
+    """Solve rows whose sums are known; returns as :func:`half_step`.
+
+    Args:
+        sums: float32[n_rows, panel_size].
+        squares: float64[n_rows], the constant parts of the losses.
+        counts: int64[n_rows], their ratings.
+        problem: what is solved.
+        base: see :func:`half_step`.
+        extra: see there.
+    """
+    layout = problem.layout
+    out, loss = aligned(len(sums), layout.width), np.empty((len(sums), 2), np.float64)
+    solve_rows_of_sums(
+        problem.terms,
+        own(sums, np.float32),
+        squares,
+        own(counts, np.int64),
+        float(problem.reg),
+        float(problem.reg_row),
+        _NO_BASE if base is None else own(base, np.float32),
+        _NO_EXTRA if extra is None else own(extra, np.float32),
+        layout.offset_column if layout.biased else -1,
+        make_scratch(layout),
+        out,
+        loss,
+    )
+    return out, loss
+
+
+def row_centers(centers: NDArray[Any] | float, n_rows: int) -> Floats:
+    """Return float32[n_rows]."""
+    return np.ascontiguousarray(np.broadcast_to(np.asarray(centers, np.float32), (n_rows,))).copy()
+
+
+_NO_BASE = np.empty(0, np.float32)
+_NO_EXTRA = np.empty((0, 0), np.float32)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pydantic
 from numpy.typing import NDArray
 
-from netflixdask.kernels.half_step import half_step
+from netflixdask.kernels.factor_rows import Layout
+from netflixdask.kernels.half_step import Problem
 from netflixdask.kernels.philox import fill_normal
 from netflixdask.mapreduce import Engine
-from netflixdask.models.alternate import Side, alternate, fixed_sum, global_mean, rating_blocks
+from netflixdask.models.alternate import Loop, alternate
 from netflixdask.models.base import Estimator, ModelConfig, check_finite
+from netflixdask.models.blocks import global_mean, rating_blocks
+from netflixdask.models.factor_solver import FactorSolver
 from netflixdask.models.scorers import FactorScorer
+from netflixdask.models.side import Factors, Side
+from netflixdask.models.validation import hold_out
 from netflixdask.random import STREAM_USER_FACTORS, hash_ids
-from netflixdask.store import Artifact, RatingBlock, RatingsStore
+from netflixdask.store import Artifact, RatingsStore
 
 
 class ALSConfig(ModelConfig):
@@ -31,22 +36,14 @@ class ALSConfig(ModelConfig):
     """Passes over both sides."""
     checkpoint_every: pydantic.PositiveInt = 5
     """Epochs after which the factors are taken out of the scheduler's memory of how they were
-    made. Changes no number."""
-
-
-@dataclass(frozen=True)
-class ALSSolver:
-    """A half-step of ALS-WR; the last column of a side is its bias."""
-
-    mean: float
-    reg: float
-
-    def solve(self, block: RatingBlock, src: NDArray[Any]) -> Side:
-        """Solve the rows of a block."""
-        out, loss = half_step(block.indptr, block.src, block.stars(), self.mean, src, self.reg)
-        what = f"als, reg = {self.reg:g}, factors by {block.by}"
-        error, penalty = fixed_sum(loss[:, 0], what), fixed_sum(self.reg * loss[:, 1], what)
-        return Side(block.first, out, error, penalty)
+    made, and written where ``fit`` was given a checkpoint. Changes no number."""
+    exchange: Literal["auto", "broadcast", "routed", "ranged"] = "auto"
+    """How factor rows reach the blocks (see ``models.exchange``). Changes no number."""
+    validation: float = pydantic.Field(default=0.0, ge=0.0, le=0.5)
+    """Share of the training ratings that is held out, to stop when they are predicted no better;
+    the model is then that of the best epoch. 0 = learn from all, for ``epochs``."""
+    patience: pydantic.PositiveInt = 2
+    """Epochs without a better validation RMSE after which the fit stops."""
 
 
 class ALS(Estimator):
@@ -58,8 +55,8 @@ class ALS(Estimator):
             + reg * (sum n_u (|p_u|**2 + b_u**2) + sum n_i (|q_i|**2 + b_i**2))
 
     over all ratings: biases are factors, solved with them and penalised alike. An epoch solves all
-    items against the users, then all users against the items; a side is 4 (k + 1) bytes a row and
-    goes whole to every worker that takes part (the broadcast).
+    items against the users, then all users against the items; a side is 4 (k + 1) bytes a row on
+    its way to the workers (``models.exchange`` says which rows go where).
 
     Users start at normal draws of variance 1 / k, keyed by seed and raw id, with no bias; items
     need no start. (On MovieLens 100K and a Netflix sample the held-out RMSE after 15 epochs is the
@@ -71,10 +68,12 @@ class ALS(Estimator):
         user_bias_: float32[n_users].
         item_bias_: float32[n_items].
         global_mean_: mean of all training ratings.
-        history_: one row an epoch: ``epoch, loss, train_rmse, seconds``.
+        history_: one row an epoch: ``epoch, loss, train_rmse, validation_rmse, bytes_moved,
+            seconds``.
     """
 
     name = "als"
+    checkpoints = True
     config_class = ALSConfig
     config: ALSConfig
 
@@ -85,29 +84,41 @@ class ALS(Estimator):
 
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
         """Alternate half-steps over the rating blocks."""
-        k = self.config.n_factors
+        config = self.config
+        layout = Layout(config.n_factors, biased=True, offset=True)
         with engine.stage("als") as progress:
-            by_user, by_item = rating_blocks(store, engine)
-            mean = global_mean(by_user, store.n_ratings, engine)
+            by_user, by_item = rating_blocks(store, engine, split=config.validation == 0)
+            loop = Loop(
+                config.epochs,
+                config.checkpoint_every,
+                way=config.exchange,
+                patience=config.patience,
+                checkpoint=self.checkpoint_of(store, seed),
+                resume=self.resumes,
+            )
+            n_ratings = store.n_ratings
+            if config.validation:
+                parts = hold_out(store, by_user, by_item, config.validation, seed, engine)
+                by_user, by_item, n_ratings = parts.by_user, parts.by_item, parts.n_train
+                loop = replace(loop, held=parts.held, n_held=parts.n_held)
+            mean = global_mean(by_user, n_ratings, engine)
             users, items, history = alternate(
-                ALSSolver(mean, self.config.reg),
+                FactorSolver(self.name, mean, Problem(layout, reg=config.reg)),
                 by_user,
                 by_item,
-                Side(0, _start(store, k, seed), 0, 0),
+                Side(0, Factors.of(_start(store, config.n_factors, seed), layout), 0, 0),
                 store.n_items,
-                store.n_ratings,
-                epochs=self.config.epochs,
-                checkpoint_every=self.config.checkpoint_every,
+                n_ratings,
+                loop,
                 name="als",
                 engine=engine,
                 progress=progress,
             )
-        check_finite(
-            self, global_mean_=mean, user_factors_=users.values, item_factors_=items.values
-        )
+        p, q = users.values.rows(), items.values.rows()
+        check_finite(self, global_mean_=mean, user_factors_=p, item_factors_=q)
         self.global_mean_, self.history_ = mean, history
-        self.user_factors_, self.user_bias_ = _parts(users.values)
-        self.item_factors_, self.item_bias_ = _parts(items.values)
+        self.user_factors_, self.user_bias_ = _parts(p)
+        self.item_factors_, self.item_bias_ = _parts(q)
 
     def scorer(self) -> FactorScorer:
         """Return biases and factors."""

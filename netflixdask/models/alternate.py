@@ -4,13 +4,15 @@
 
     epoch     src            one task a block                 dst
               users ──┬──▶ solve(item block 0) ──┐
-                      └──▶ solve(item block 1) ──┴──▶ items  (one matrix: the broadcast)
+                      └──▶ solve(item block 1) ──┴──▶ items
               items ──┬──▶ solve(user block 0) ──┐
                       ├──▶ solve(user block 1) ──┼──▶ users
                       └──▶ solve(user block 2) ──┘
 
-Half-steps are ordinary tasks, which Dask may run again; a worker fetches a side's matrix once. The
-loss comes out of the half-steps as whole numbers, so it does not depend on the blocks either.
+Half-steps are ordinary tasks, which Dask may run again; ``exchange`` says how src rows reach them.
+The loss comes out of the half-steps as whole numbers, so it does not depend on the blocks either.
+The tasks of an epoch are handed to the scheduler before the last one's losses are waited for, so
+that workers never wait for this process (unless a validation error may stop the fit).
 """
 
 from __future__ import annotations
@@ -18,194 +20,333 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from netflixdask.errors import ModelFitError
+from netflixdask.errors import ConfigError
 from netflixdask.mapreduce import Engine, Handle
-from netflixdask.store import RatingBlock, RatingsStore
+from netflixdask.models.checkpoint import Checkpoint, Progress
+from netflixdask.models.exchange import DstBlock, Exchange, Way, gather_rows, pick, total_moved
+from netflixdask.models.side import (
+    FIXED,
+    Factors,
+    LocalBlock,
+    Moved,
+    Side,
+    Solver,
+    join,
+    localize,
+)
+from netflixdask.store import RatingBlock
 
-FIXED = 2.0**20
-"""Losses are added as int64 multiples of 2**-20 stars squared: exact in any order. A block may
-lose 4e12 stars squared before that overflows, which is checked."""
-BLOCKS_PER_THREAD = 4
-LEAST_BLOCK = 50_000
-"""Ratings below which a block is not worth a task of about 2 ms."""
+LEAST_GAIN = 1e-5
+"""Validation RMSE by which an epoch must be better to count as better."""
 
 
-class Side(NamedTuple):
-    """What is known of a run of users or items."""
+@dataclass(frozen=True)
+class Loop:
+    """How long to iterate, and what is kept on the way."""
 
-    first: int
-    values: NDArray[Any]
-    """One row a user or item."""
+    epochs: int
+    checkpoint_every: int
+    """Epochs after which the user side is taken to this process and handed back: the scheduler
+    forgets how it was made, so its tasks do not pile up, and a lost worker costs at most so many
+    epochs."""
+    way: Way = "auto"
+    patience: int = 1
+    """Epochs without a better validation RMSE after which the fit stops."""
+    held: list[DstBlock] = field(default_factory=list)
+    """Ratings by user that are held out, cut like the blocks by user; none = no early stop."""
+    n_held: int = 0
+    checkpoint: Checkpoint | None = None
+    resume: bool = False
+
+
+class Outcome(NamedTuple):
+    """What a fit learned."""
+
+    users: Side
+    items: Side
+    history: pd.DataFrame
+    """``epoch, loss, train_rmse, validation_rmse, bytes_moved, seconds``."""
+
+
+def empty_history() -> pd.DataFrame:
+    """Return a history without epochs."""
+    names = ("loss", "train_rmse", "validation_rmse", "bytes_moved", "seconds")
+    return _frame([dict.fromkeys(("epoch", *names), 0.0)]).iloc[:0]
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows).astype({"epoch": np.int32, "bytes_moved": np.int64})
+
+
+class _Epoch(NamedTuple):
+    """An epoch whose tasks were handed over."""
+
+    number: int
+    items: list[Handle]
+    users: list[Handle]
+    facts: list[Handle]
+    """:class:`_Facts` of the item runs, then of the user runs, then of the joined sides."""
+    errors: list[Handle]
+
+
+class _Facts(NamedTuple):
     squared_error: int
-    """Sum over the ratings of this side when it was solved, in units of 1 / FIXED."""
     penalty: int
-    """Its regularisation, in units of 1 / FIXED."""
-
-
-class Solver(Protocol):
-    """A half-step; a picklable, frozen dataclass."""
-
-    def solve(self, block: RatingBlock, src: NDArray[Any]) -> Side:
-        """Solve the rows of a block against the values of the other side."""
-
-
-def rating_blocks(store: RatingsStore, engine: Engine) -> tuple[list[Handle], list[Handle]]:
-    """Load all ratings by user and by item into the workers; return both lists of handles.
-
-    5 to 6 bytes a rating and order stay there as long as the handles live.
-    """
-    most = max(1, store.n_ratings // LEAST_BLOCK)
-    n_blocks = min(most, BLOCKS_PER_THREAD * engine.n_threads)
-    sides = []
-    for by in ("user", "item"):
-        loaders = store.loaders(by, n_blocks=n_blocks)
-        sides.append(
-            [
-                engine.submit(loader, name=f"load-by-{by}", index=number)
-                for number, loader in enumerate(loaders)
-            ]
-        )
-    return sides[0], sides[1]
-
-
-def global_mean(blocks: Sequence[Handle], n_ratings: int, engine: Engine) -> float:
-    """Return the mean of all ratings from exact sums."""
-    parts = engine.gather(
-        [
-            engine.submit(_total, block, name="mean", index=number)
-            for number, block in enumerate(blocks)
-        ]
-    )
-    low, scale = parts[0][1], parts[0][2]
-    return low + sum(total for total, _, _ in parts) / (scale * n_ratings)
-
-
-def _total(block: RatingBlock) -> tuple[int, float, float]:
-    """Return ``(sum of (rating - low) * scale, low, scale)``."""
-    if block.code is not None:
-        return int(block.code.sum(dtype=np.int64)), block.low, float(block.scale)
-    above = np.rint((block.stars().astype(np.float64) - block.low) * FIXED)
-    return int(above.astype(np.int64).sum()), block.low, FIXED
+    moved: tuple[Moved, ...]
 
 
 def alternate(
     solver: Solver,
-    by_user: Sequence[Handle],
-    by_item: Sequence[Handle],
+    by_user: Sequence[DstBlock],
+    by_item: Sequence[DstBlock],
     users: Side,
     n_items: int,
     n_ratings: int,
+    loop: Loop,
     *,
-    epochs: int,
-    checkpoint_every: int,
     name: str,
     engine: Engine,
     progress: Any,
-) -> tuple[Side, Side, pd.DataFrame]:
-    """Solve items, then users, ``epochs`` times.
+) -> Outcome:
+    """Solve items, then users, ``loop.epochs`` times.
 
     Users come last, so that the vector of a user is the half-step's answer to the final items: a
     new user solved later gets exactly what it would have got in the fit.
 
     Args:
         solver: the half-step of both sides.
-        by_user: handles of the blocks by user.
-        by_item: handles of the blocks by item.
+        by_user: the blocks by user.
+        by_item: the blocks by item.
         users: where to start.
         n_items: rows of the item side.
         n_ratings: for the train RMSE.
-        epochs: passes over both sides.
-        checkpoint_every: epochs after which the user side is taken to this process and handed
-            back: the scheduler forgets how it was made, so its tasks do not pile up, and a lost
-            worker costs at most so many epochs.
+        loop: how long.
         name: names the tasks.
         engine: where they run.
         progress: of the stage that was entered, shows the RMSE.
-
-    Returns:
-        ``(users, items, history)``; history has ``epoch, loss, train_rmse, seconds``.
     """
-    n_users = len(users.values)
-    src = engine.put(users, name=f"{name}-start")
-    items: Handle = None
-    rows = []
-    for epoch in range(1, epochs + 1):
-        start = time.perf_counter()
-        items = _half_step(solver, by_item, src, n_items, f"{name}-item", epoch, engine)
-        src = _half_step(solver, by_user, items, n_users, f"{name}-user", epoch, engine)
-        losses = [
-            engine.submit(_losses, side, name=f"{name}-loss", index=(epoch, number))
-            for number, side in enumerate((items, src))
+    return _Run(
+        solver, by_user, by_item, users, n_items, n_ratings, loop, name, engine, progress
+    ).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        solver: Solver,
+        by_user: Sequence[DstBlock],
+        by_item: Sequence[DstBlock],
+        users: Side,
+        n_items: int,
+        n_ratings: int,
+        loop: Loop,
+        name: str,
+        engine: Engine,
+        progress: Any,
+    ) -> None:
+        self.solver, self.loop, self.name = solver, loop, name
+        self.engine, self.progress = engine, progress
+        self.n_users, self.n_items, self.n_ratings = len(users.values), n_items, n_ratings
+        self.rows: list[dict[str, Any]] = []
+        self.best: tuple[int, list[Handle], list[Handle]] | None = None
+        self.last_time = time.perf_counter()
+        self.first_users = users
+        size = users.values.packed.nbytes if isinstance(users.values, Factors) else 0
+        self.sides = [
+            Exchange(
+                solver, blocks, n_src, engine, name=f"{name}-{by}", way=loop.way,
+                src_bytes=size * n_src // max(1, self.n_users),
+            )
+            for by, blocks, n_src in (
+                ("item", by_item, self.n_users), ("user", by_user, n_items)
+            )
+        ]  # fmt: skip
+        self.local = [
+            [self._submit(localize, piece, step="held", index=(d, p)) for p, piece in pieces]
+            for d, pieces in enumerate(enumerate(block.pieces) for block in loop.held)
         ]
-        (_, item_penalty), (error, user_penalty) = engine.gather(losses)
-        del losses
-        rmse = math.sqrt(error / FIXED / n_ratings)
-        rows.append(
-            {
-                "epoch": epoch,
-                "loss": (error + item_penalty + user_penalty) / FIXED,
-                "train_rmse": rmse,
-                "seconds": time.perf_counter() - start,
-            }
+
+    def run(self) -> Outcome:
+        loop, engine = self.loop, self.engine
+        done = 0
+        items: list[Handle] = []
+        start = loop.checkpoint.load() if loop.checkpoint and loop.resume else None
+        if start is not None:
+            done, self.rows = start.epoch, start.rows
+            if done >= loop.epochs:
+                raise ConfigError(
+                    f"epochs = {loop.epochs}: the checkpoint to resume from was written after "
+                    f"epoch {done}; ask for more epochs, or do not resume"
+                )
+            if start.best is not None:
+                self.best = (
+                    start.best[0],
+                    [self._put(start.best[1], "best-users")],
+                    [self._put(start.best[2], "best-items")],
+                )
+        src = [self._put(self.first_users if start is None else start.users, "start")]
+        del start
+        waiting: _Epoch | None = None
+        for number in range(done + 1, loop.epochs + 1):
+            if self._stopped():
+                break
+            epoch = self._submit_epoch(number, src)
+            src, items = epoch.users, epoch.items
+            if waiting is not None:
+                self._finish(waiting)
+            waiting = epoch
+            del epoch
+            saves = number % loop.checkpoint_every == 0 and number < loop.epochs
+            if loop.held or saves:
+                self._finish(waiting)
+                waiting = None
+            if saves:
+                items = []
+                src = [self._checkpoint(number, src)]
+        if waiting is not None:
+            self._finish(waiting)
+            del waiting
+        if self.best is not None:
+            _, src, items = self.best
+        elif not items:
+            raise RuntimeError("a fit without an epoch")
+        found = engine.gather([*src, *items])
+        last_users = join(found[: len(src)], self.n_users)
+        last_items = join(found[len(src) :], self.n_items)
+        return Outcome(last_users, last_items, _frame(self.rows))
+
+    def _submit(self, fn: Any, *args: Any, step: str, index: tuple[int, ...]) -> Handle:
+        return self.engine.submit(fn, *args, name=f"{self.name}-{step}", index=index)
+
+    def _put(self, side: Side, step: str) -> Handle:
+        return self.engine.put(side, name=f"{self.name}-{step}")
+
+    def _submit_epoch(self, number: int, users: list[Handle]) -> _Epoch:
+        item_side, user_side = self.sides
+        items, all_users = item_side.half_step(users, self._given(users, "user", number), number)
+        new, all_items = user_side.half_step(items, self._given(items, "item", number), number)
+        joined = [all_users if len(users) > 1 else None, all_items if len(items) > 1 else None]
+        facts = [
+            self._submit(_facts, side, step="loss", index=(number, at))
+            for at, side in enumerate(
+                [*items, *new, *(side for side in joined if side is not None)]
+            )
+        ]
+        errors = []
+        for d, local in enumerate(self.local):
+            for p, held in enumerate(local):
+                index = (number, d, p)
+                if all_items is not None:
+                    raw = self.loop.held[d].pieces[p]
+                    task: tuple[Any, ...] = (_error_whole, self.solver, raw, new[d], all_items)
+                else:
+                    needs = self._submit(_needs, held, step="held-needs", index=index)
+                    rows = [
+                        self._submit(pick, part, needs, step="held-send", index=(*index, s))
+                        for s, part in enumerate(items)
+                    ]
+                    task = (_error_routed, self.solver, held, new[d], rows)
+                errors.append(self._submit(*task, step="validate", index=index))
+        return _Epoch(number, items, new, facts, errors)
+
+    def _given(self, parts: list[Handle], by: str, number: int) -> Handle:
+        if not self.solver.has_margin:
+            return None
+        margins = [
+            self._submit(_margin, self.solver, part, step=f"margin-{by}", index=(number, at))
+            for at, part in enumerate(parts)
+        ]
+        return self._submit(
+            _add_margins, self.solver, margins, step=f"margins-{by}", index=(number,)
         )
-        progress.note(f"epoch {epoch} of {epochs}, train RMSE {rmse:.4f}")
-        if epoch % checkpoint_every == 0 and epoch < epochs:
-            items = None
-            src = engine.put(engine.gather([src])[0], name=f"{name}-checkpoint")
-    last_users, last_items = engine.gather([src, items])
-    history = pd.DataFrame(rows).astype({"epoch": np.int32})
-    return last_users, last_items, history
 
+    def _finish(self, epoch: _Epoch) -> None:
+        """Wait for an epoch's losses and write them down."""
+        found = self.engine.gather([*epoch.facts, *epoch.errors])
+        facts: list[_Facts] = found[: len(epoch.facts)]
+        n_items, n_users = len(epoch.items), len(epoch.users)
+        item_facts, user_facts = facts[:n_items], facts[n_items : n_items + n_users]
+        penalty = sum(one.penalty for one in facts[: n_items + n_users])
+        error = sum(one.squared_error for one in user_facts)
+        moved = total_moved([m for one in item_facts for m in one.moved])
+        moved += total_moved([m for one in user_facts for m in one.moved])
+        moved += sum(m.own for one in facts[n_items + n_users :] for m in one.moved)
+        now = time.perf_counter()
+        row = {
+            "epoch": epoch.number,
+            "loss": (error + penalty) / FIXED,
+            "train_rmse": self.solver.rmse(error / FIXED, self.n_ratings),
+            "validation_rmse": math.nan,
+            "bytes_moved": moved,
+            "seconds": now - self.last_time,
+        }
+        self.last_time = now
+        note = f"epoch {epoch.number} of {self.loop.epochs}"
+        if not math.isnan(row["train_rmse"]):
+            note += f", train RMSE {row['train_rmse']:.4f}"
+        if epoch.errors:
+            total = sum(found[len(epoch.facts) :]) / FIXED
+            row["validation_rmse"] = math.sqrt(total / max(1, self.loop.n_held))
+            note += f", validation RMSE {row['validation_rmse']:.4f}"
+            known = [r["validation_rmse"] for r in self.rows]
+            if self.best is None or row["validation_rmse"] < min(known) - LEAST_GAIN:
+                self.best = (epoch.number, epoch.users, epoch.items)
+        self.rows.append(row)
+        self.progress.note(note)
 
-def _half_step(
-    solver: Solver,
-    blocks: Sequence[Handle],
-    src: Handle,
-    n_rows: int,
-    name: str,
-    epoch: int,
-    engine: Engine,
-) -> Handle:
-    parts = [
-        engine.submit(_solve, solver, block, src, name=name, index=(epoch, number))
-        for number, block in enumerate(blocks)
-    ]
-    return engine.submit(_join, parts, n_rows, name=f"{name}-join", index=epoch)
-
-
-def _solve(solver: Solver, block: RatingBlock, src: Side) -> Side:
-    return solver.solve(block, src.values)
-
-
-def _join(parts: list[Side], n_rows: int) -> Side:
-    """Put the blocks of a side together; numbers that no block has are zero."""
-    values = np.zeros((n_rows, *parts[0].values.shape[1:]), parts[0].values.dtype)
-    for part in parts:
-        values[part.first : part.first + len(part.values)] = part.values
-    error = sum(part.squared_error for part in parts)
-    return Side(0, values, error, sum(part.penalty for part in parts))
-
-
-def _losses(side: Side) -> tuple[int, int]:
-    return side.squared_error, side.penalty
-
-
-def fixed_sum(rows: NDArray[np.float64], what: str) -> int:
-    """Add the rows' losses exactly, whatever rows there are.
-
-    Raises:
-        ModelFitError: if a row is not finite, or the sum does not fit.
-    """
-    total = float(rows.sum())
-    if not np.isfinite(total) or abs(total) * FIXED >= 2.0**62:
-        raise ModelFitError(
-            f"{what}: the loss of a block is {total:g}; use more regularisation, and look for "
-            "extreme ratings"
+    def _stopped(self) -> bool:
+        return (
+            self.best is not None
+            and bool(self.loop.held)
+            and self.rows[-1]["epoch"] - self.best[0] >= self.loop.patience
         )
-    return int(np.rint(rows * FIXED).astype(np.int64).sum())
+
+    def _checkpoint(self, number: int, users: list[Handle]) -> Handle:
+        """Cut the lineage of the users, and of the best epoch; write them if a folder is given."""
+        whole = join(self.engine.gather(users), self.n_users)._replace(moved=())
+        best: tuple[int, Side, Side] | None = None
+        if self.best is not None:
+            at, best_users, best_items = self.best
+            items = join(self.engine.gather(best_items), self.n_items)
+            kept = whole
+            if at != number:
+                kept = join(self.engine.gather(best_users), self.n_users)
+            best = (at, kept, items)
+        if self.loop.checkpoint is not None:
+            self.loop.checkpoint.save(Progress(number, whole, self.rows, best))
+        handle = self._put(whole, "checkpoint")
+        if best is not None:
+            former = handle if best[0] == number else self._put(best[1], "best-users")
+            self.best = (best[0], [former], [self._put(best[2], "best-items")])
+        return handle
+
+
+def _facts(side: Side) -> _Facts:
+    return _Facts(side.squared_error, side.penalty, side.moved)
+
+
+def _margin(solver: Solver, side: Side) -> Any:
+    return solver.margin(side)
+
+
+def _add_margins(solver: Solver, margins: list[Any]) -> Any:
+    return solver.add_margins(margins)
+
+
+def _needs(local: LocalBlock) -> Any:
+    return local.needs
+
+
+def _error_whole(solver: Solver, held: RatingBlock, dst: Side, src: Side) -> int:
+    return solver.squared_error(held, dst.values, src.values)
+
+
+def _error_routed(solver: Solver, held: LocalBlock, dst: Side, rows: list[Side]) -> int:
+    src, _ = gather_rows(rows, len(held.needs))
+    return solver.squared_error(held.block, dst.values, src)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, overload
@@ -18,6 +19,7 @@ from netflixdask.config import Config
 from netflixdask.errors import ConfigError, InputError, ModelFitError, NotFittedError, StoreError
 from netflixdask.mapreduce import DaskEngine, Engine, use_engine
 from netflixdask.models.catalogue import Catalogue
+from netflixdask.models.checkpoint import Checkpoint
 from netflixdask.models.ranking import Ranking, recommend
 from netflixdask.models.rated import Rated
 from netflixdask.models.scorers import Predictor, Scorer, check_columns, predict_partition
@@ -47,14 +49,16 @@ class Estimator(ABC):
     Attributes:
         config: the options, ``config_class``.
         global_mean_: mean of all training ratings.
-        history_: one row an epoch, ``epoch, loss, train_rmse, seconds``; empty for models without
-            epochs.
+        history_: one row an epoch, ``epoch, loss, train_rmse, validation_rmse, bytes_moved,
+            seconds``; empty for models without epochs.
         store_: path, generation and fingerprint of the store that it was fitted on, and the seed.
     """
 
     name: ClassVar[str]
     """The model's name on the command line and in manifests."""
     config_class: ClassVar[type[ModelConfig]] = ModelConfig
+    checkpoints: ClassVar[bool] = False
+    """Whether a fit can be resumed from a checkpoint."""
 
     config: ModelConfig
     global_mean_: float
@@ -70,6 +74,8 @@ class Estimator(ABC):
         self.config = self.config_class.build(config, **options)
         self._catalogue: Catalogue | None = None
         self._rated: Rated | None = None
+        self._checkpoint: Path | None = None
+        self._resume = False
 
     @abstractmethod
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
@@ -87,7 +93,14 @@ class Estimator(ABC):
     def restore(self, artifact: Artifact) -> None:
         """Set the learned arrays from what :meth:`tables` gave."""
 
-    def fit(self, store: RatingsStore | str | Path | dd.DataFrame, rng: int = 0) -> Self:
+    def fit(
+        self,
+        store: RatingsStore | str | Path | dd.DataFrame,
+        rng: int = 0,
+        *,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+    ) -> Self:
         """Learn from all training ratings of ``store``; return the model itself.
 
         Runs on the engine in force: the open client, or a laptop scheduler for this call. The
@@ -97,12 +110,23 @@ class Estimator(ABC):
             store: a store, its path, or a Dask dataframe (of ``store.ratings()``, or with columns
                 ``user_num, item_num, rating``, then kept in a temporary store for the call).
             rng: seed, 0 .. 2**63 - 1; models without randomness ignore it.
+            checkpoint: folder for the progress of the fit, written every ``checkpoint_every``
+                epochs and removed in the end; what it holds already is replaced.
+            resume: go on from what the folder holds, if anything. The result is that of a fit
+                that was never interrupted, bit for bit.
 
         Raises:
+            ConfigError: if a checkpoint is asked of a model that has no epochs.
             ModelFitError: if what was learned is not finite.
-            StoreError: if the path holds no store.
+            StoreError: if the path holds no store, or the checkpoint is of another fit.
         """
         seed = seed_of(rng)
+        if (checkpoint is not None or resume) and not self.checkpoints:
+            raise ConfigError(f"model {self.name!r}: it has no checkpoints; fit it as a whole")
+        if resume and checkpoint is None:
+            raise ConfigError("resume=True: expected a folder to resume from in checkpoint=")
+        self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        self._resume = resume
         temporary = not isinstance(store, RatingsStore | str | Path) and store_of(store) is None
         with as_store(store) as opened:
             with use_engine() as engine:
@@ -115,6 +139,8 @@ class Estimator(ABC):
                 "fingerprint": opened.fingerprint,
                 "rng": seed,
             }
+        if self._checkpoint is not None:
+            shutil.rmtree(self._checkpoint, ignore_errors=True)
         return self
 
     @overload
@@ -261,6 +287,20 @@ class Estimator(ABC):
         made_of = (self.store_["fingerprint"], self.store_["rng"])
         return digest([self.name, self.config.model_dump(mode="json"), made_of])
 
+    @property
+    def resumes(self) -> bool:
+        """Whether the fit goes on from its checkpoint."""
+        return self._resume
+
+    def checkpoint_of(self, store: RatingsStore, seed: int) -> Checkpoint | None:
+        """Return where the fit keeps its progress."""
+        if self._checkpoint is None:
+            return None
+        options = self.config.model_dump(mode="json", exclude={"cold_start", "exchange", "epochs"})
+        return Checkpoint(
+            self._checkpoint, digest([self.name, options, store.fingerprint, str(seed)])
+        )
+
     def scorer_(self) -> Scorer:
         """Return the scorer of a fitted model.
 
@@ -295,18 +335,6 @@ def check_finite(model: Estimator, **arrays: Any) -> None:
                 f"{model!r}: {name} is not finite, first in row {int(np.argwhere(bad)[0][0])}; "
                 "use more regularisation, and look for extreme ratings"
             )
-
-
-def no_history() -> pd.DataFrame:
-    """Return the history of a model without epochs."""
-    return pd.DataFrame(
-        {
-            "epoch": np.zeros(0, np.int32),
-            "loss": np.zeros(0),
-            "train_rmse": np.zeros(0),
-            "seconds": np.zeros(0),
-        }
-    )
 
 
 def _shared(predictor: Predictor, name: str) -> Any:

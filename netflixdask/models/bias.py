@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from netflixdask.kernels.bias import row_biases
 from netflixdask.mapreduce import Engine
-from netflixdask.models.alternate import Side, alternate, fixed_sum, global_mean, rating_blocks
+from netflixdask.models.alternate import Loop, alternate
 from netflixdask.models.base import Estimator, ModelConfig, check_finite, not_fitted
+from netflixdask.models.blocks import global_mean, rating_blocks
 from netflixdask.models.scorers import FactorScorer, Scorer
+from netflixdask.models.side import Side, Solver, fixed_sum
 from netflixdask.stages.similarity import Biases
 from netflixdask.store import Artifact, RatingBlock, RatingsStore
 
@@ -31,14 +33,14 @@ class BiasBaselineConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class BiasSolver:
+class BiasSolver(Solver):
     """A half-step of biases."""
 
     mean: float
     reg_item: float
     reg_user: float
 
-    def solve(self, block: RatingBlock, src: NDArray[Any]) -> Side:
+    def solve(self, block: RatingBlock, src: NDArray[Any], given: Any) -> Side:
         """Set the biases of a block's rows against those of the other side."""
         reg = self.reg_user if block.by == "user" else self.reg_item
         bias, loss = row_biases(block.indptr, block.src, block.stars(), self.mean, src, reg)
@@ -112,8 +114,7 @@ class BiasBaseline(LinearModel):
                 Side(0, np.zeros(store.n_users, np.float64), 0, 0),
                 store.n_items,
                 store.n_ratings,
-                epochs=self.config.epochs,
-                checkpoint_every=self.config.epochs,
+                Loop(self.config.epochs, checkpoint_every=self.config.epochs),
                 name="bias",
                 engine=engine,
                 progress=progress,

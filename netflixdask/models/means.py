@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from netflixdask.mapreduce import Engine, Handle
-from netflixdask.models.alternate import global_mean, rating_blocks
-from netflixdask.models.base import check_finite, no_history
+from netflixdask.mapreduce import Engine
+from netflixdask.models.alternate import empty_history
+from netflixdask.models.base import check_finite
 from netflixdask.models.bias import BiasSolver, LinearModel
+from netflixdask.models.blocks import global_mean, rating_blocks
+from netflixdask.models.exchange import DstBlock
 from netflixdask.store import RatingBlock, RatingsStore
 
 
@@ -29,7 +31,7 @@ class MeanModel(LinearModel):
             users = _distances(by_user, mean, store.n_users, store.n_items, engine)
             items = _distances(by_item, mean, store.n_items, store.n_users, engine)
         check_finite(self, global_mean_=mean, user_bias_=users, item_bias_=items)
-        self.global_mean_, self.history_ = mean, no_history()
+        self.global_mean_, self.history_ = mean, empty_history()
         self.user_bias_ = (self.user_weight * users).astype(np.float32)
         self.item_bias_ = (self.item_weight * items).astype(np.float32)
 
@@ -66,13 +68,15 @@ class DoubleMean(MeanModel):
 
 
 def _distances(
-    blocks: Sequence[Handle], mean: float, n_rows: int, n_src: int, engine: Engine
+    blocks: Sequence[DstBlock], mean: float, n_rows: int, n_src: int, engine: Engine
 ) -> NDArray[np.float64]:
     """Return float64[n_rows]: each row's mean less ``mean``, zero for a row without ratings."""
     solver = BiasSolver(mean, 0.0, 0.0)
     parts = engine.gather(
         [
-            engine.submit(_row_means, block, solver, n_src, name="row-means", index=number)
+            engine.submit(
+                _row_means, block.pieces[0], solver, n_src, name="row-means", index=number
+            )
             for number, block in enumerate(blocks)
         ]
     )
@@ -85,5 +89,5 @@ def _distances(
 def _row_means(
     block: RatingBlock, solver: BiasSolver, n_src: int
 ) -> tuple[int, NDArray[np.float64]]:
-    side = solver.solve(block, np.zeros(n_src))
+    side = solver.solve(block, np.zeros(n_src), None)
     return side.first, side.values

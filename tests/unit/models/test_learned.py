@@ -10,7 +10,7 @@ import pytest
 import netflixdask.models as nd
 from netflixdask.cluster import open_client
 from netflixdask.errors import ConfigError, ModelFitError
-from netflixdask.models.alternate import FIXED, fixed_sum
+from netflixdask.models.side import FIXED, fixed_sum
 from netflixdask.progress import quiet
 from netflixdask.store import RatingsStore
 from netflixdask.testing import UNKNOWN_USER, assert_same_bits, tiny_ratings, tiny_store

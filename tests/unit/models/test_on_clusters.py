@@ -12,7 +12,7 @@ import pytest
 import netflixdask.models as nd
 from netflixdask.cluster import open_client
 from netflixdask.mapreduce import DaskEngine
-from netflixdask.models import alternate
+from netflixdask.models import blocks
 from netflixdask.progress import quiet
 from netflixdask.testing import assert_same_bits, tiny_ratings, tiny_store
 
@@ -26,7 +26,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def many_blocks(monkeypatch):
-    monkeypatch.setattr(alternate, "LEAST_BLOCK", 200)
+    monkeypatch.setattr(blocks, "LEAST_BLOCK", 200)
     with quiet():
         yield
 

@@ -1,0 +1,106 @@
+"""The ratings of a store as blocks that the workers hold."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from netflixdask.kernels.half_step import SEGMENT
+from netflixdask.mapreduce import Engine
+from netflixdask.models.exchange import DstBlock
+from netflixdask.models.side import FIXED
+from netflixdask.store import BlockLoader, RatingBlock, RatingsStore
+
+BLOCKS_PER_THREAD = 8
+LEAST_BLOCK = 50_000
+"""Ratings below which a block is not worth a task of about 2 ms."""
+
+
+def rating_blocks(
+    store: RatingsStore, engine: Engine, *, split: bool = False
+) -> tuple[list[DstBlock], list[DstBlock]]:
+    """Load all ratings by user and by item into the workers; return the blocks of both sides.
+
+    5 to 6 bytes a rating and order stay there as long as the handles live.
+
+    Args:
+        store: whose training ratings.
+        engine: where they are loaded.
+        split: cut rows of more ratings than a block should have into runs of whole segments.
+    """
+    most = max(1, store.n_ratings // LEAST_BLOCK)
+    n_blocks = min(most, BLOCKS_PER_THREAD * engine.n_threads)
+    heavy = max(SEGMENT, store.n_ratings // n_blocks)
+    sides: list[list[DstBlock]] = []
+    for by in ("user", "item"):
+        loaders: list[list[BlockLoader]] = [
+            [loader] for loader in store.loaders(by, n_blocks=n_blocks)
+        ]
+        if split:
+            counts = store.counts(by)
+            loaders = [run for (one,) in loaders for run in _cut_heavy(one, counts, heavy)]
+        sides.append(
+            [
+                DstBlock(
+                    run[0].first,
+                    run[0].stop,
+                    sum(loader.n_ratings for loader in run),
+                    [
+                        engine.submit(loader, name=f"load-by-{by}", index=(number, piece))
+                        for piece, loader in enumerate(run)
+                    ],
+                )
+                for number, run in enumerate(loaders)
+            ]
+        )
+    return sides[0], sides[1]
+
+
+def _cut_heavy(loader: BlockLoader, counts: Any, heavy: int) -> list[list[BlockLoader]]:
+    """Take rows of more than ``heavy`` ratings out of a block, each cut at whole segments."""
+    sizes = counts[loader.first : loader.stop]
+    found: list[list[BlockLoader]] = []
+    first, row = loader.first, loader.rows[0]
+    starts = row + np.concatenate([[0], np.cumsum(sizes)])
+    for at in np.flatnonzero(sizes > heavy).tolist():
+        number = loader.first + at
+        if number > first:
+            rows = (row, int(starts[at]))
+            found.append([replace(loader, first=first, stop=number, rows=rows)])
+        run = max(1, heavy // SEGMENT) * SEGMENT
+        edges = [*range(int(starts[at]), int(starts[at + 1]), run), int(starts[at + 1])]
+        found.append(
+            [
+                replace(loader, first=number, stop=number + 1, rows=(a, b))
+                for a, b in itertools.pairwise(edges)
+            ]
+        )
+        first, row = number + 1, int(starts[at + 1])
+    if first < loader.stop:
+        found.append([replace(loader, first=first, rows=(row, loader.rows[1]))])
+    return found
+
+
+def global_mean(blocks: Sequence[DstBlock], n_ratings: int, engine: Engine) -> float:
+    """Return the mean of all ratings from exact sums."""
+    parts = engine.gather(
+        [
+            engine.submit(_total, piece, name="mean", index=(number, p))
+            for number, block in enumerate(blocks)
+            for p, piece in enumerate(block.pieces)
+        ]
+    )
+    low, scale = parts[0][1], parts[0][2]
+    return low + sum(total for total, _, _ in parts) / (scale * n_ratings)
+
+
+def _total(block: RatingBlock) -> tuple[int, float, float]:
+    """Return ``(sum of (rating - low) * scale, low, scale)``."""
+    if block.code is not None:
+        return int(block.code.sum(dtype=np.int64)), block.low, float(block.scale)
+    above = np.rint((block.stars().astype(np.float64) - block.low) * FIXED)
+    return int(above.astype(np.int64).sum()), block.low, FIXED

@@ -1,0 +1,336 @@
+"""How src rows reach the blocks that are solved: three ways, one result.
+
+::
+
+    broadcast    parts ─▶ one matrix ─▶ every block           for a side that fits a worker
+    routed       each part sends each block the rows          for big sides, where a block needs
+                 that it needs, and no others                 few of the rows
+    ranged       each block visits the parts in order and     for big sides, where a block needs
+                 keeps its rows' open segments between them   nearly all of the rows
+
+All three make the same sums in the same order, so the factors have the same bits. Bytes of src
+rows that tasks are handed in one half-step, with ``r`` bytes a row (``4 (k + 1)`` with biases)::
+
+    broadcast    r * n_src * (1 + places)     once into the matrix, then once to each process
+                                              (without the 1 if the side is one part)
+    routed       r * sum over blocks of the src rows it needs
+    ranged       r * n_src * blocks
+
+A row with more ratings than a block should have is solved by several tasks: each sums a run of
+whole segments, one more task adds the sums in order and solves (in ``ranged`` it stays whole).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netflixdask.mapreduce import Engine, Handle
+from netflixdask.models.side import (
+    Factors,
+    LocalBlock,
+    Moved,
+    Piece,
+    Side,
+    Solver,
+    join,
+    join_values,
+    localize,
+    place,
+    row_bytes,
+)
+from netflixdask.store import RatingBlock
+
+Way = Literal["auto", "broadcast", "routed", "ranged"]
+SRC_BYTES = 2**30
+"""Largest src matrix that every worker process is to hold."""
+
+
+class DstBlock(NamedTuple):
+    """The ratings of a run of rows, loaded by the workers."""
+
+    first: int
+    stop: int
+    n_ratings: int
+    pieces: list[Handle]
+    """One block; or several of one heavy row, each a run of whole segments, in order."""
+
+
+class Exchange:
+    """The half-steps of one side."""
+
+    def __init__(
+        self,
+        solver: Solver,
+        blocks: Sequence[DstBlock],
+        n_src: int,
+        engine: Engine,
+        *,
+        name: str,
+        way: Way = "auto",
+        src_bytes: int | None = None,
+    ) -> None:
+        """Choose the way.
+
+        Args:
+            solver: the half-step.
+            blocks: of this side.
+            n_src: rows of the other side.
+            engine: where tasks run.
+            name: names them.
+            way: ``auto`` chooses by size: broadcast if the src matrix is at most SRC_BYTES, else
+                routed if the rows that each block needs are, else ranged.
+            src_bytes: bytes of the src matrix.
+        """
+        self.solver, self.blocks, self.n_src, self.engine = solver, list(blocks), n_src, engine
+        self.name = name
+        self._local: list[list[Handle]] = []
+        self._needs: list[list[Handle]] = []
+        if not solver.by_parts:
+            way = "broadcast"
+        if way == "auto" and (src_bytes is None or src_bytes <= SRC_BYTES):
+            way = "broadcast"
+        if way in ("auto", "routed"):
+            self._localize()
+        if way == "auto":
+            assert src_bytes is not None
+            counts = [
+                self._submit(_count, needs, step="count", index=(d, p))
+                for d, all_needs in enumerate(self._needs)
+                for p, needs in enumerate(all_needs)
+            ]
+            most = max(engine.gather(counts), default=0)
+            way = "routed" if most * src_bytes <= SRC_BYTES * n_src else "ranged"
+            if way == "ranged":
+                self._local, self._needs = [], []
+        self.way: Way = way
+
+    def half_step(
+        self, parts: Sequence[Handle], given: Handle, epoch: int
+    ) -> tuple[list[Handle], Handle]:
+        """Solve all blocks.
+
+        Args:
+            parts: handles of the :class:`Side` runs of the other side, in order.
+            given: handle of the summed margins, or None.
+            epoch: tells tasks apart.
+
+        Returns:
+            handles of the solved runs, and of the src side as one (None unless broadcast).
+        """
+        if self.way == "broadcast":
+            return self._broadcast(parts, given, epoch)
+        solve = self._routed if self.way == "routed" else self._ranged
+        return solve(parts, given, epoch), None
+
+    def _submit(
+        self, fn: Callable[..., Any], *args: Any, step: str, index: tuple[int, ...]
+    ) -> Handle:
+        name = f"{self.name}-{step}" if step else self.name
+        return self.engine.submit(fn, *args, name=name, index=index)
+
+    def _broadcast(
+        self, parts: Sequence[Handle], given: Handle, epoch: int
+    ) -> tuple[list[Handle], Handle]:
+        whole = (
+            parts[0]
+            if len(parts) == 1
+            else self._submit(_join, list(parts), self.n_src, step="join", index=(epoch,))
+        )
+        solved = []
+        for number, block in enumerate(self.blocks):
+            if len(block.pieces) == 1:
+                solved.append(
+                    self._submit(
+                        _solve,
+                        self.solver,
+                        block.pieces[0],
+                        whole,
+                        given,
+                        step="",
+                        index=(epoch, number),
+                    )
+                )
+                continue
+            sums = [
+                self._submit(_sum, self.solver, piece, whole, step="sum", index=(epoch, number, p))
+                for p, piece in enumerate(block.pieces)
+            ]
+            solved.append(self._add_up(block, sums, given, (epoch, number)))
+        return solved, whole
+
+    def _add_up(
+        self, block: DstBlock, sums: list[Handle], given: Handle, index: tuple[int, ...]
+    ) -> Handle:
+        by = block.pieces[0]  # only its side is looked at
+        return self._submit(_solve_sums, self.solver, by, sums, given, step="add", index=index)
+
+    def _localize(self) -> None:
+        for d, block in enumerate(self.blocks):
+            local = [
+                self._submit(localize, piece, step="localize", index=(d, p))
+                for p, piece in enumerate(block.pieces)
+            ]
+            self._local.append(local)
+            self._needs.append(
+                [
+                    self._submit(_needs, one, step="needs", index=(d, p))
+                    for p, one in enumerate(local)
+                ]
+            )
+
+    def _routed(self, parts: Sequence[Handle], given: Handle, epoch: int) -> list[Handle]:
+        solved = []
+        for d, block in enumerate(self.blocks):
+            sums = []
+            for p, (local, needs) in enumerate(zip(self._local[d], self._needs[d], strict=True)):
+                rows = [
+                    self._submit(pick, part, needs, step="send", index=(epoch, d, p, s))
+                    for s, part in enumerate(parts)
+                ]
+                if len(block.pieces) == 1:
+                    solved.append(
+                        self._submit(
+                            _solve_routed,
+                            self.solver,
+                            local,
+                            rows,
+                            given,
+                            step="",
+                            index=(epoch, d),
+                        )
+                    )
+                else:
+                    sums.append(
+                        self._submit(
+                            _sum_routed, self.solver, local, rows, step="sum", index=(epoch, d, p)
+                        )
+                    )
+            if sums:
+                solved.append(self._add_up(block, sums, given, (epoch, d)))
+        return solved
+
+    def _ranged(self, parts: Sequence[Handle], given: Handle, epoch: int) -> list[Handle]:
+        solved = []
+        for d, block in enumerate(self.blocks):
+            whole: Handle = (
+                block.pieces[0]
+                if len(block.pieces) == 1
+                else self._submit(_whole_row, block.pieces, step="whole", index=(epoch, d))
+            )
+            state = self._submit(_start, self.solver, whole, step="start", index=(epoch, d))
+            for s, part in enumerate(parts):
+                state = self._submit(
+                    _extend, self.solver, whole, state, part, step="range", index=(epoch, d, s)
+                )
+            solved.append(
+                self._submit(_finish, self.solver, whole, state, given, step="", index=(epoch, d))
+            )
+        return solved
+
+
+def _join(parts: list[Side], n_rows: int) -> Side:
+    whole = join(parts, n_rows)
+    return whole._replace(moved=(Moved(place(), 0, row_bytes(whole.values) * n_rows),))
+
+
+def _solve(solver: Solver, block: RatingBlock, src: Side, given: Any) -> Side:
+    solved = solver.solve(block, src.values, given)
+    return solved._replace(moved=_received(src))
+
+
+def _received(src: Side) -> tuple[Moved, ...]:
+    return (Moved(place(), row_bytes(src.values) * len(src.values), 0),)
+
+
+def _sum(solver: Solver, block: RatingBlock, src: Side) -> Piece:
+    return solver.sums(block, src.values)._replace(moved=_received(src))
+
+
+def _solve_sums(solver: Solver, block: RatingBlock, pieces: list[Piece], given: Any) -> Side:
+    solved = solver.solve_sums(block.by, pieces, given)
+    return solved._replace(moved=tuple(one for piece in pieces for one in piece.moved))
+
+
+def _count(needs: NDArray[Any]) -> int:
+    return len(needs)
+
+
+def _needs(local: LocalBlock) -> NDArray[np.int32]:
+    return local.needs
+
+
+def pick(part: Side, needs: NDArray[Any]) -> Side:
+    """Return the rows of a run that are needed; ``first`` counts among the needed ones."""
+    low, high = np.searchsorted(needs, [part.first, part.stop])
+    rows = needs[low:high] - part.first
+    values = (
+        part.values.take(rows) if isinstance(part.values, Factors) else part.values[rows].copy()
+    )
+    return Side(int(low), values, 0, 0)
+
+
+def gather_rows(rows: Sequence[Side], n: int) -> tuple[Any, tuple[Moved, ...]]:
+    """Put the rows that were sent together."""
+    values = join_values(rows, n)
+    own = sum(row_bytes(sent.values) * len(sent.values) for sent in rows)
+    return values, (Moved(place(), 0, own),)
+
+
+def _solve_routed(solver: Solver, local: LocalBlock, rows: list[Side], given: Any) -> Side:
+    src, moved = gather_rows(rows, len(local.needs))
+    return solver.solve(local.block, src, given)._replace(moved=moved)
+
+
+def _sum_routed(solver: Solver, local: LocalBlock, rows: list[Side]) -> Piece:
+    src, moved = gather_rows(rows, len(local.needs))
+    return solver.sums(local.block, src)._replace(moved=moved)
+
+
+class _Open(NamedTuple):
+    state: Any
+    own: int
+
+
+def _whole_row(pieces: list[RatingBlock]) -> RatingBlock:
+    return merge_pieces(pieces)
+
+
+def merge_pieces(pieces: Sequence[RatingBlock]) -> RatingBlock:
+    """Put the runs of a heavy row together."""
+    one = pieces[0]
+
+    def joined(name: str) -> Any:
+        arrays = [getattr(piece, name) for piece in pieces]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    n = sum(piece.n_ratings for piece in pieces)
+    return RatingBlock(
+        one.by, one.first, np.array([0, n]), joined("src"), joined("code"), joined("rating"),
+        joined("day"), one.low, one.scale,
+    )  # fmt: skip
+
+
+def _start(solver: Solver, block: RatingBlock) -> _Open:
+    return _Open(solver.start(block), 0)
+
+
+def _extend(solver: Solver, block: RatingBlock, before: _Open, src: Side) -> _Open:
+    own = row_bytes(src.values) * len(src.values)
+    return _Open(solver.extend(block, before.state, src), before.own + own)
+
+
+def _finish(solver: Solver, block: RatingBlock, last: _Open, given: Any) -> Side:
+    solved = solver.finish(block, last.state, given)
+    return solved._replace(moved=(Moved(place(), 0, last.own),))
+
+
+def total_moved(moved: Sequence[Moved]) -> int:
+    """Return the bytes that the tasks of one half-step were handed."""
+    shared: dict[str, int] = {}
+    for one in moved:
+        shared[one.place] = max(shared.get(one.place, 0), one.shared)
+    return sum(shared.values()) + sum(one.own for one in moved)
