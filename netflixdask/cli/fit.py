@@ -36,6 +36,9 @@ def fit(
     settings: Settings = None,
     rng: Annotated[int, typer.Option(help="Seed of what the model draws.")] = 0,
     folds: Annotated[int | None, typer.Option(help="Cross-validate in so many folds.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from OUT.checkpoint, which an interrupted fit left.")
+    ] = False,
     overwrite: Overwrite = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
@@ -56,7 +59,9 @@ def fit(
                 ),
             )
             return
-        artifact = chosen.fit(open_store(store), rng=rng).save(out_path, overwrite=overwrite)
+        kept = out_path.with_name(f"{out_path.name}.checkpoint") if chosen.checkpoints else None
+        chosen.fit(open_store(store), rng=rng, checkpoint=kept, resume=resume)
+        artifact = chosen.save(out_path, overwrite=overwrite)
         history = chosen.history_
         tables = [frame_table("epochs", history)] if len(history) else []
         facts: list[tuple[str, Any]] = [("model", repr(chosen)), ("path", str(artifact.path))]

@@ -1,0 +1,138 @@
+"""Three ways of moving src rows: equal bits, and the bytes that the formulas say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import netflixdask.models as nd
+from netflixdask.cluster import open_client
+from netflixdask.mapreduce import SequentialEngine
+from netflixdask.models import blocks, exchange
+from netflixdask.models.blocks import rating_blocks
+from netflixdask.models.exchange import total_moved
+from netflixdask.models.side import Factors, Moved
+from netflixdask.progress import quiet
+from netflixdask.store import RatingsStore
+from netflixdask.testing import assert_same_bits, tiny_store
+
+OPTIONS = {"n_factors": 3, "epochs": 3, "checkpoint_every": 2}
+WAYS = ("broadcast", "routed", "ranged")
+
+
+@pytest.fixture(autouse=True)
+def sequential():
+    with quiet(), open_client("sequential") as none:
+        yield none
+
+
+@pytest.fixture
+def store(tmp_path_factory):
+    return tiny_store(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def heavy_store(tmp_path_factory):
+    """One item that 9,500 users rated, and some that few did."""
+    rng = np.random.default_rng(0)
+    users = np.concatenate([np.arange(9_500), rng.integers(0, 9_500, 3_000)])
+    items = np.concatenate([np.full(9_500, 4), rng.integers(5, 30, 3_000)])
+    frame = pd.DataFrame({"user_id": users, "item_id": items}).drop_duplicates()
+    frame["rating"] = rng.integers(1, 6, len(frame))
+    return RatingsStore.from_frame(frame, tmp_path_factory.mktemp("heavy") / "store")
+
+
+def cut(monkeypatch, n_blocks, per_thread=1):
+    monkeypatch.setattr(SequentialEngine, "n_threads", n_blocks)
+    monkeypatch.setattr(blocks, "BLOCKS_PER_THREAD", per_thread)
+    monkeypatch.setattr(blocks, "LEAST_BLOCK", 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("n_blocks", [1, 2, 3, 5, 8, 1_000_000])
+def test_every_way_gives_the_same_bits(store, way, n_blocks, monkeypatch):
+    expected = nd.ALS(**OPTIONS).fit(store)
+    cut(monkeypatch, n_blocks)
+    assert_same_bits(nd.ALS(**OPTIONS, exchange=way).fit(store), expected)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_heavy_row_is_split_at_whole_segments(heavy_store, way, monkeypatch):
+    expected = nd.ALS(**OPTIONS).fit(heavy_store)
+    cut(monkeypatch, 7)
+    with SequentialEngine().stage("test"):
+        _, by_item = rating_blocks(heavy_store, SequentialEngine(), split=True)
+    split = [block for block in by_item if len(block.pieces) > 1]
+    assert [(block.first, block.stop) for block in split] == [(0, 1)]
+    assert [piece.n_ratings for piece in split[0].pieces] == [4096, 4096, 9_500 - 8192]
+    numbers = [n for block in by_item for n in range(block.first, block.stop)]
+    assert numbers == list(range(heavy_store.n_items))
+    assert sum(block.n_ratings for block in by_item) == heavy_store.n_ratings
+    assert_same_bits(nd.ALS(**OPTIONS, exchange=way).fit(heavy_store), expected)
+
+
+def test_auto_chooses_by_size(heavy_store, monkeypatch):
+    cut(monkeypatch, 4)
+    chosen = []
+    former = exchange.Exchange.half_step
+
+    def watched(self, *args):
+        chosen.append((self.name, self.way))
+        return former(self, *args)
+
+    monkeypatch.setattr(exchange.Exchange, "half_step", watched)
+    options = {**OPTIONS, "epochs": 1}
+    row = 64  # bytes of a row in memory
+    # All users fit; only what a task needs fits; not even that, nor all 26 items.
+    for rows, item_way, user_way in (
+        (9_500, "broadcast", "broadcast"),
+        (9_499, "routed", "broadcast"),
+        (20, "ranged", "ranged"),
+    ):
+        monkeypatch.setattr(exchange, "SRC_BYTES", row * rows)
+        nd.ALS(**options).fit(heavy_store)
+        assert dict(chosen) == {"als-item": item_way, "als-user": user_way}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_bytes_that_tasks_count_are_those_of_the_formula(store, way, monkeypatch):
+    cut(monkeypatch, 3)
+    engine = SequentialEngine()
+    by_user, by_item = rating_blocks(store, engine, split=True)
+    row = 4 * (OPTIONS["n_factors"] + 1)
+    model = nd.ALS(**OPTIONS, exchange=way).fit(store)
+
+    def expected(dst, n_src, src_parts):
+        if way == "broadcast":
+            return row * n_src * (2 if src_parts > 1 else 1)
+        if way == "ranged":
+            return row * n_src * len(dst)
+        return row * sum(len(np.unique(piece.src)) for block in dst for piece in block.pieces)
+
+    found = model.history_["bytes_moved"].tolist()
+    for epoch, count in enumerate(found):
+        # The users come in one part at the start and after a checkpoint.
+        parts = 1 if epoch in (0, 2) else len(by_user)
+        items = expected(by_item, store.n_users, parts)
+        assert count == items + expected(by_user, store.n_items, len(by_item))
+
+
+def test_bytes_of_a_shared_matrix_count_once_a_place():
+    moved = [Moved("a", 100, 0), Moved("a", 100, 7), Moved("b", 100, 0)]
+    assert total_moved(moved) == 207
+    assert total_moved([]) == 0
+
+
+def test_factors_travel_without_what_can_be_made_again():
+    import pickle
+
+    from netflixdask.kernels.factor_rows import Layout
+
+    rows = np.random.default_rng(0).normal(size=(1_000, 21)).astype(np.float32)
+    factors = Factors.of(rows, Layout(20, True, True))
+    sent = pickle.dumps(factors, protocol=5)
+    assert len(sent) < 1_000 * 21 * 4 + 1_000
+    again = pickle.loads(sent)
+    assert again.packed.tobytes() == factors.packed.tobytes()
+    assert again.packed.ctypes.data % 64 == 0
