@@ -56,7 +56,8 @@ def store_of_model(model: Estimator, store: RatingsStore | str | Path | None) ->
 
 def predictor(model: Estimator) -> Predictor:
     """Return what predicts a frame of raw ids inside a task, clipped to the scale of ratings."""
-    return Predictor(model.scorer_(), model.catalogue_, model.config.cold_start, clip=True)
+    clip = model.predicts == "stars"
+    return Predictor(model.scorer_(), model.catalogue_, model.config.cold_start, clip=clip)
 
 
 def ranking_of(model: Estimator, *, exclude_seen: bool = True) -> Ranking:

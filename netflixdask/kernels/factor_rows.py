@@ -30,6 +30,8 @@ class Layout(NamedTuple):
     """Rows have a bias among their unknowns; implies an offset."""
     offset: bool
     """Rows have a number that is taken off the ratings."""
+    n_shadow: int = 0
+    """Further numbers that a row carries along, on cache lines of their own behind the others."""
 
     @property
     def n_unknowns(self) -> int:
@@ -44,18 +46,24 @@ class Layout(NamedTuple):
     @property
     def width(self) -> int:
         """float32 a row in memory."""
+        return self.shadow_column + -(-self.n_shadow // 16) * 16
+
+    @property
+    def shadow_column(self) -> int:
+        """Where the further numbers begin."""
         return -(-(self.n_unknowns + self.offset) // 16) * 16
 
     @property
     def n_sent(self) -> int:
         """float32 a row that travel."""
-        return self.n_factors + self.offset
+        return self.n_factors + self.offset + self.n_shadow
 
     def pack(self, rows: NDArray[Any], out: Floats | None = None) -> Floats:
         """Lay rows out for the half-step.
 
         Args:
-            rows: float32[n, n_sent]: the factors, then the offset if there is one.
+            rows: float32[n, n_sent]: the factors, then the offset if there is one, then the
+                shadow.
             out: float32[n, width] to be overwritten; a new array by default.
         """
         n = len(rows)
@@ -67,6 +75,9 @@ class Layout(NamedTuple):
             packed[:, k] = 1.0
         if self.offset:
             packed[:, self.offset_column] = rows[:, k]
+        if self.n_shadow:
+            at = self.shadow_column
+            packed[:, at : at + self.n_shadow] = rows[:, k + self.offset :]
         return packed
 
     def unpack(self, packed: Floats) -> Floats:
@@ -75,6 +86,9 @@ class Layout(NamedTuple):
         rows[:, : self.n_factors] = packed[:, : self.n_factors]
         if self.offset:
             rows[:, self.n_factors] = packed[:, self.offset_column]
+        if self.n_shadow:
+            at = self.shadow_column
+            rows[:, self.n_factors + self.offset :] = packed[:, at : at + self.n_shadow]
         return rows
 
 

@@ -74,12 +74,15 @@ class Problem:
     """L2 strength a row."""
     alpha: float = 0.0
     """Confidence a star of implicit ratings; 0 = the ratings are explicit."""
+    non_negative: bool = False
+    """Factors must not be negative; biases may."""
 
     @property
     def terms(self) -> Terms:
         """The numbers that the kernels look at."""
         column = -1 if self.alpha else self.layout.offset_column
-        return Terms(self.layout.n_unknowns, column, float(self.alpha))
+        bounded = self.layout.n_factors if self.non_negative else 0
+        return Terms(self.layout.n_unknowns, column, float(self.alpha), bounded)
 
 
 def make_scratch(layout: Layout) -> Scratch:
@@ -126,7 +129,8 @@ def half_step(
         out: float32[n_rows, width]: the solutions in the same layout (an offset that is no bias is
             left 0); a row without ratings is all zero, its 1 too.
         loss: float64[n_rows, 2]: the row's sum of weighted squared errors after the solve (``sum w
-            t² - 2 x·b + x·Gx``; no pass over the ratings), and its penalty.
+            t² - 2 x·b + x·Gx``, with base and extra in it; no pass over the ratings; a perfect
+            fit may be a little below 0), and its penalty.
     """
     layout = problem.layout
     n_rows = len(ratings.indptr) - 1

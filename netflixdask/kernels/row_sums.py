@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.kernels import plain_rows, vector_rows
+from netflixdask.kernels.bounded import descend
 from netflixdask.kernels.panel import row_at
 from netflixdask.kernels.tiles import COLUMNS, LANES, address_of, code_at, float_at
 from netflixdask.kernels.vector_rows import GROUP
@@ -68,6 +69,8 @@ class Terms(NamedTuple):
     """Column of a src row that is taken off its ratings; -1 = none."""
     alpha: float
     """0 = explicit, else confidence a star (implicit)."""
+    n_bounded: int
+    """So many of the first unknowns must not be negative; 0 = none."""
 
 
 class Scratch(NamedTuple):
@@ -162,9 +165,10 @@ def add_segment(  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def finish_group(  # type: ignore[no-untyped-def]
-    n, n_group, rows, ridges, squares, scratch, moved, out, loss
+    terms, n_group, rows, ridges, squares, scratch, moved, out, loss
 ) -> None:
     """Solve the panels of a group, write the rows and their losses."""
+    n = terms.n
     ridges[n_group:] = np.float32(1.0)
     solve_group(
         scratch.panels, scratch.size, n_group, n, ridges,
@@ -175,12 +179,16 @@ def finish_group(  # type: ignore[no-untyped-def]
         first = member * scratch.size + row_at(n)
         b = scratch.panels[first : first + n]
         norm, explained = 0.0, 0.0
+        if terms.n_bounded:
+            panel = scratch.panels[member * scratch.size : (member + 1) * scratch.size]
+            # x·(Ax - b), zero at the minimum but for what the descent leaves.
+            explained = -descend(panel, n, ridges[member], terms.n_bounded, x)
         for a in range(n):
             norm += np.float64(x[a]) * np.float64(x[a])
             explained += np.float64(x[a]) * np.float64(b[a])
         # At the minimum (G + ridge) x = b, hence x·Gx = x·b - ridge |x|².
         penalty = np.float64(ridges[member]) * norm
-        loss[rows[member], 0] = max(0.0, squares[member] - explained - penalty)
+        loss[rows[member], 0] = squares[member] - explained - penalty
         loss[rows[member], 1] = penalty
         if moved >= 0:
             x[moved] = x[n - 1]
@@ -231,10 +239,10 @@ def solve_rows(  # type: ignore[no-untyped-def]
         ridges[group] = np.float32(reg * (stop - start) + reg_row)
         group += 1
         if group == GROUP:
-            finish_group(terms.n, group, rows, ridges, squares, scratch, moved, out, loss)
+            finish_group(terms, group, rows, ridges, squares, scratch, moved, out, loss)
             group = 0
     if group:
-        finish_group(terms.n, group, rows, ridges, squares, scratch, moved, out, loss)
+        finish_group(terms, group, rows, ridges, squares, scratch, moved, out, loss)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -273,10 +281,10 @@ def solve_rows_of_sums(  # type: ignore[no-untyped-def]
         ridges[group] = np.float32(reg * counts[row] + reg_row)
         group += 1
         if group == GROUP:
-            finish_group(terms.n, group, rows, ridges, some, scratch, moved, out, loss)
+            finish_group(terms, group, rows, ridges, some, scratch, moved, out, loss)
             group = 0
     if group:
-        finish_group(terms.n, group, rows, ridges, some, scratch, moved, out, loss)
+        finish_group(terms, group, rows, ridges, some, scratch, moved, out, loss)
 
 
 def own(array: NDArray[Any], dtype: Any) -> NDArray[Any]:

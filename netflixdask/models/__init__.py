@@ -5,6 +5,7 @@ from __future__ import annotations
 from netflixdask.models.als import ALS, ALSConfig
 from netflixdask.models.base import Estimator, ModelConfig
 from netflixdask.models.bias import BiasBaseline, BiasBaselineConfig
+from netflixdask.models.implicit_als import ImplicitALS, ImplicitALSConfig
 from netflixdask.models.item_knn import ItemKNN, ItemKNNConfig
 from netflixdask.models.means import DoubleMean, GlobalMean, ItemMean, UserMean
 from netflixdask.models.registry import MODELS, build_model, load_model, model_class
@@ -19,6 +20,8 @@ __all__ = [
     "DoubleMean",
     "Estimator",
     "GlobalMean",
+    "ImplicitALS",
+    "ImplicitALSConfig",
     "ItemKNN",
     "ItemKNNConfig",
     "ItemMean",

@@ -151,6 +151,7 @@ class _Run:
         progress: Any,
     ) -> None:
         self.solver, self.loop, self.name = solver, loop, name
+        self.held_solver = engine.put(solver, name=f"{name}-solver")  # it may hold all biases
         self.engine, self.progress = engine, progress
         self.n_users, self.n_items, self.n_ratings = len(users.values), n_items, n_ratings
         self.rows: list[dict[str, Any]] = []
@@ -160,7 +161,7 @@ class _Run:
         size = users.values.packed.nbytes if isinstance(users.values, Factors) else 0
         self.sides = [
             Exchange(
-                solver, blocks, n_src, engine, name=f"{name}-{by}", way=loop.way,
+                solver, self.held_solver, blocks, n_src, engine, name=f"{name}-{by}", way=loop.way,
                 src_bytes=size * n_src // max(1, self.n_users),
             )
             for by, blocks, n_src in (
@@ -244,14 +245,14 @@ class _Run:
                 index = (number, d, p)
                 if all_items is not None:
                     raw = self.loop.held[d].pieces[p]
-                    task: tuple[Any, ...] = (_error_whole, self.solver, raw, new[d], all_items)
+                    task: tuple[Any, ...] = (_error_whole, self.held_solver, raw, new[d], all_items)
                 else:
                     needs = self._submit(_needs, held, step="held-needs", index=index)
                     rows = [
                         self._submit(pick, part, needs, step="held-send", index=(*index, s))
                         for s, part in enumerate(items)
                     ]
-                    task = (_error_routed, self.solver, held, new[d], rows)
+                    task = (_error_routed, self.held_solver, held, new[d], rows)
                 errors.append(self._submit(*task, step="validate", index=index))
         return _Epoch(number, items, new, facts, errors)
 
@@ -259,11 +260,11 @@ class _Run:
         if not self.solver.has_margin:
             return None
         margins = [
-            self._submit(_margin, self.solver, part, step=f"margin-{by}", index=(number, at))
+            self._submit(_margin, self.held_solver, part, step=f"margin-{by}", index=(number, at))
             for at, part in enumerate(parts)
         ]
         return self._submit(
-            _add_margins, self.solver, margins, step=f"margins-{by}", index=(number,)
+            _add_margins, self.held_solver, margins, step=f"margins-{by}", index=(number,)
         )
 
     def _finish(self, epoch: _Epoch) -> None:

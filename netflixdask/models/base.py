@@ -57,6 +57,9 @@ class Estimator(ABC):
     name: ClassVar[str]
     """The model's name on the command line and in manifests."""
     config_class: ClassVar[type[ModelConfig]] = ModelConfig
+    predicts: ClassVar[Literal["stars", "preference"]] = "stars"
+    """Whether predictions are on the scale of the ratings; others are not clipped to it, and are
+    0 where nothing is known."""
     checkpoints: ClassVar[bool] = False
     """Whether a fit can be resumed from a checkpoint."""
 
@@ -164,6 +167,7 @@ class Estimator(ABC):
             InputError: if a column is missing or holds ids of the wrong type.
             NotFittedError: before ``fit``.
         """
+        clip = clip and self.predicts == "stars"
         predictor = Predictor(self.scorer_(), self.catalogue_, self.config.cold_start, clip)
         if isinstance(frame, pd.DataFrame):
             return predictor(frame)

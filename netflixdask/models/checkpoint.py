@@ -72,8 +72,8 @@ class Checkpoint:
                 "other ratings; expected one of this fit. Run without resuming, or remove it"
             )
         stats = artifact.manifest.stats
-        n, *flags = stats["layout"]
-        layout = Layout(int(n), *map(bool, flags))
+        n, biased, offset, n_shadow = stats["layout"]
+        layout = Layout(int(n), bool(biased), bool(offset), int(n_shadow))
 
         def side(name: str) -> Side:
             column = artifact.table(name).column("row").combine_chunks()

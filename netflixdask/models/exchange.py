@@ -65,6 +65,7 @@ class Exchange:
     def __init__(
         self,
         solver: Solver,
+        held: Handle,
         blocks: Sequence[DstBlock],
         n_src: int,
         engine: Engine,
@@ -77,6 +78,7 @@ class Exchange:
 
         Args:
             solver: the half-step.
+            held: a handle of it, for the tasks.
             blocks: of this side.
             n_src: rows of the other side.
             engine: where tasks run.
@@ -85,7 +87,7 @@ class Exchange:
                 routed if the rows that each block needs are, else ranged.
             src_bytes: bytes of the src matrix.
         """
-        self.solver, self.blocks, self.n_src, self.engine = solver, list(blocks), n_src, engine
+        self.solver, self.blocks, self.n_src, self.engine = held, list(blocks), n_src, engine
         self.name = name
         self._local: list[list[Handle]] = []
         self._needs: list[list[Handle]] = []

@@ -31,7 +31,7 @@ def as_ratings(block: RatingBlock) -> Ratings:
     return Ratings.of(block.indptr, block.src, block.code, block.low, block.scale)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FactorSolver(Solver):
     """A half-step of explicit ratings: ``r = mean + offsets + p . q``."""
 
@@ -40,15 +40,26 @@ class FactorSolver(Solver):
     name: str
     mean: float
     problem: Problem
+    offsets: tuple[Floats, Floats] | None = None
+    """Frozen biases of all users and all items, taken off the ratings; None = there are none, or
+    the biases are among the factors."""
+
+    def _centers(self, by: str, first: int, n_rows: int) -> Floats | float:
+        if self.offsets is None:
+            return self.mean
+        offsets = self.offsets[by == "item"][first : first + n_rows]
+        return np.float32(self.mean) + offsets
 
     def solve(self, block: RatingBlock, src: Factors, given: Any) -> Side:
         """Solve the rows of a block."""
-        found = half_step(as_ratings(block), src.packed, self.problem, self.mean, base=given)
+        centers = self._centers(block.by, block.first, block.n_rows)
+        found = half_step(as_ratings(block), src.packed, self.problem, centers, base=given)
         return self._side(block.by, block.first, *found)
 
     def sums(self, block: RatingBlock, src: Factors) -> Piece:
         """Sum a run of whole segments of one row."""
-        found = segment_sums(as_ratings(block), src.packed, self.problem, self.mean)
+        center = np.asarray(self._centers(block.by, block.first, 1)).item()
+        found = segment_sums(as_ratings(block), src.packed, self.problem, center)
         return Piece(block.first, *found, block.n_ratings)
 
     def solve_sums(self, by: str, pieces: Sequence[Piece], given: Any) -> Side:
@@ -65,7 +76,8 @@ class FactorSolver(Solver):
     def extend(self, block: RatingBlock, state: OpenRows, src: Side) -> OpenRows:
         """Return the state after one more src range."""
         state = state.copy()
-        state.extend(as_ratings(block), src.values.packed, src.first, self.problem, self.mean)
+        centers = self._centers(block.by, block.first, block.n_rows)
+        state.extend(as_ratings(block), src.values.packed, src.first, self.problem, centers)
         return state
 
     def finish(self, block: RatingBlock, state: OpenRows, given: Any) -> Side:
@@ -89,6 +101,10 @@ class FactorSolver(Solver):
         return np.ascontiguousarray(rows[:, :k]), np.ascontiguousarray(bias)
 
     def _side(self, by: str, first: int, out: Floats, loss: NDArray[np.float64]) -> Side:
+        if self.offsets is not None:
+            offsets = self.offsets[by == "item"][first : first + len(out)]
+            out[:, self.problem.layout.offset_column] = offsets
         what = f"{self.name}, reg = {self.problem.reg:g}, factors by {by}"
-        error, penalty = fixed_sum(loss[:, 0], what), fixed_sum(loss[:, 1], what)
+        error = fixed_sum(np.maximum(loss[:, 0], 0.0), what)
+        penalty = fixed_sum(loss[:, 1], what)
         return Side(first, Factors(out, self.problem.layout), error, penalty)

@@ -11,6 +11,7 @@ from netflixdask.errors import ConfigError, StoreError
 from netflixdask.models.als import ALS
 from netflixdask.models.base import Estimator
 from netflixdask.models.bias import BiasBaseline
+from netflixdask.models.implicit_als import ImplicitALS
 from netflixdask.models.item_knn import ItemKNN
 from netflixdask.models.means import DoubleMean, GlobalMean, ItemMean, UserMean
 from netflixdask.store import open_artifact
@@ -18,7 +19,10 @@ from netflixdask.store import open_artifact
 MODELS: Mapping[str, type[Estimator]] = MappingProxyType(
     {
         model.name: model
-        for model in (GlobalMean, ItemMean, UserMean, DoubleMean, BiasBaseline, ItemKNN, ALS)
+        for model in (
+            *(GlobalMean, ItemMean, UserMean, DoubleMean, BiasBaseline, ItemKNN),
+            *(ALS, ImplicitALS),
+        )
     }
 )
 """Every model by the name that the command line and manifests use."""

@@ -49,3 +49,40 @@ class TestALS(EstimatorContract):
         "epochs": 7,
         "checkpoint_every": 2,
     }
+
+
+class TestALSWithFrozenBaseline(EstimatorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.45)
+    options: ClassVar[dict[str, Any]] = {**TestALS.options, "biases": "baseline"}
+
+
+class TestALSWithoutBiases(EstimatorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.6)
+    options: ClassVar[dict[str, Any]] = {**TestALS.options, "biases": "none"}
+
+
+class TestNonNegativeALS(EstimatorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.8)
+    options: ClassVar[dict[str, Any]] = {**TestALS.options, "non_negative": True}
+
+
+class TestALSWithImplicitFeatures(EstimatorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.5)
+    options: ClassVar[dict[str, Any]] = {**TestALS.options, "implicit_weight": 0.5}
+
+
+class TestRoutedALS(EstimatorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.4)
+    options: ClassVar[dict[str, Any]] = {**TestALS.options, "exchange": "routed"}
+
+
+class TestImplicitALS(EstimatorContract):
+    model_class = nd.ImplicitALS
+    expected_rmse = (2.0, 4.0)
+    options: ClassVar[dict[str, Any]] = {"n_factors": 3, "epochs": 7, "checkpoint_every": 2}
+    history_is_of_predictions = False
