@@ -8,7 +8,8 @@
 The ratings are synthetic (``nd.synth``) unless ``--store`` or ``--prize-store`` name a store with a
 holdout ``probe``. Kernels are compiled before anything is timed. Seconds an epoch are the mean of
 all but the first, in which the ratings are still being read; whole fits include the reading.
-Effective GFLOP/s = ratings x k (k + 1) x 2 / seconds an epoch: what a solver that wastes nothing would do.
+Effective GFLOP/s = ratings x k (k + 1) x 2 / seconds an epoch: what a solver that wastes nothing
+would do.
 """
 
 from __future__ import annotations
