@@ -82,9 +82,14 @@ bench: $(VENV)/.installed ## measure kernels and stages
 .PHONY: bench-ingest
 bench-ingest: $(VENV)/.installed ## measure the ingest beside DuckDB (ARGS="--scale 0.01" is quick)
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
 .PHONY: bench-als
 bench-als: $(VENV)/.installed ## measure ALS, beside its peers if ARGS="--peers-python PYTHON"
 	$(BIN)/python tests/benchmarks/als.py $(ARGS)
+
+.PHONY: bench-similarity
+bench-similarity: $(VENV)/.installed ## measure similarity beside the libraries that come nearest
+	$(BIN)/python tests/benchmarks/similarity.py $(ARGS)
 
 # Only the direct dependencies are held at their lower bounds, as pip would never choose them;
 # wheels only, because an old sdist would be compiled against new headers.

@@ -272,3 +272,41 @@ def place_pairs(
         if j == i:
             i += 1
             j = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def count_found(n_common: Any, first: Any) -> Any:
+    """Count the pairs below the diagonal that have a common rater.
+
+    Args:
+        n_common: int32[n_rows, width].
+        first: place of row 0.
+    """
+    found = 0
+    for r in range(n_common.shape[0]):
+        for j in range(first + r):
+            found += n_common[r, j] != 0
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def keep_pairs(
+    similarity: Any, n_common: Any, first: Any, origin: Any, similarity_to: Any, n_common_to: Any
+) -> None:
+    """Copy the pairs below the diagonal to a run of the triangle.
+
+    Args:
+        similarity: float32[n_rows, width], NaN = none.
+        n_common: int32[n_rows, width].
+        first: place of row 0.
+        origin: entry of the run's first pair in the whole triangle.
+        similarity_to: float32[n_pairs], written to; 0 = none.
+        n_common_to: int32[n_pairs], written to.
+    """
+    for r in range(n_common.shape[0]):
+        i = first + r
+        at = i * (i - 1) // 2 - origin
+        for j in range(i):
+            s = similarity[r, j]
+            similarity_to[at + j] = s if s == s else np.float32(0)
+            n_common_to[at + j] = n_common[r, j]

@@ -76,11 +76,17 @@ class Engine(Protocol):
         """Threads of all workers together."""
 
     def submit(
-        self, fn: Callable[..., Any], *args: Any, name: str, index: int | tuple[int, ...] = 0
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        name: str,
+        index: int | tuple[int, ...] = 0,
+        rank: int = 0,
     ) -> Handle:
         """Run ``fn(*args)``, a pure function, later; handles among ``args`` become values.
 
         ``name`` (letters and dashes) groups the task on the dashboard, ``index`` tells it apart.
+        Of the tasks that could run those of the lowest ``rank`` go first.
         """
 
     def put(self, value: Any, *, name: str) -> Handle:
@@ -145,11 +151,15 @@ def _submit_keys(
     sink: Callable[[Key, Any], Any] | None,
     number: int,
 ) -> list[tuple[Key, Handle]]:
-    def submit(fn: Callable[..., Any], *args: Any, step: str, index: tuple[int, ...]) -> Handle:
-        return engine.submit(fn, *args, name=f"{stage.name}-{step}", index=(number, *index))
+    def submit(
+        fn: Callable[..., Any], *args: Any, step: str, index: tuple[int, ...], rank: int = 0
+    ) -> Handle:
+        name = f"{stage.name}-{step}"
+        return engine.submit(fn, *args, name=name, index=(number, *index), rank=rank)
 
+    # One group of keys after the other, and what can be finished before the next one.
     maps = [
-        submit(_map, held, only, list(group), step="map", index=(m,))
+        submit(_map, held, only, list(group), step="map", index=(m,), rank=number)
         for m, group in enumerate(groups)
     ]
     outputs: list[tuple[Key, Handle]] = []

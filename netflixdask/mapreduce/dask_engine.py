@@ -41,7 +41,12 @@ class DaskEngine:
         return max(1, sum(worker["nthreads"] for worker in workers))
 
     def submit(
-        self, fn: Callable[..., Any], *args: Any, name: str, index: int | tuple[int, ...] = 0
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        name: str,
+        index: int | tuple[int, ...] = 0,
+        rank: int = 0,
     ) -> distributed.Future:
         """Submit ``fn(*args)`` under a key that the dashboard groups by ``name``."""
         where = index if isinstance(index, tuple) else (index,)
@@ -49,7 +54,7 @@ class DaskEngine:
         key = (f"{name}-{self._run}x{next(self._count)}", *where)
         if self._stages:
             self._stages[-1][1].append(key)
-        return self.client.submit(fn, *args, key=key, pure=False)
+        return self.client.submit(fn, *args, key=key, pure=False, priority=-rank)
 
     def put(self, value: Any, *, name: str) -> distributed.Future:
         """Hand ``value`` over as a task, which a lost worker's successor can run again.

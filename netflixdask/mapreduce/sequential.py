@@ -20,7 +20,12 @@ class SequentialEngine:
         self._progress: StageProgress | None = None
 
     def submit(
-        self, fn: Callable[..., Any], *args: Any, name: str, index: int | tuple[int, ...] = 0
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        name: str,
+        index: int | tuple[int, ...] = 0,
+        rank: int = 0,
     ) -> Any:
         """Return ``fn(*args)``."""
         result = fn(*args)

@@ -10,17 +10,21 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from netflixdask.kernels.comoments import PairSums, triangle
+from netflixdask.kernels.comoments import PairSums, count_found, keep_pairs, triangle
+from netflixdask.kernels.measures import KEEP_ABSOLUTE, KEEP_ALL, KEEP_POSITIVE, settle
 from netflixdask.kernels.topk import offer_rows_both_ways
 from netflixdask.mapreduce import Key, MapReduce
 from netflixdask.stages.similarity.bands import Band
 from netflixdask.stages.similarity.config import SimilarityConfig
 from netflixdask.stages.similarity.lists import ListForm, UserLists
-from netflixdask.stages.similarity.measures import Margins, Measure, Pairs, damp
+from netflixdask.stages.similarity.measures import Margins, Measure, Pairs
 from netflixdask.stages.similarity.rows import CHUNK_PAIRS, Rows, sum_rows
 from netflixdask.stages.similarity.values import ValueScale
 
 EXACT_FLOAT = 2**53
+FORMULA_PAIRS = 1 << 13
+"""Pairs that a formula over whole arrays is given at a time: 64 KB an array."""
+_KEEP = {"all": KEEP_ALL, "positive": KEEP_POSITIVE, "absolute": KEEP_ABSOLUTE}
 
 
 class Candidates(NamedTuple):
@@ -52,7 +56,7 @@ class Finisher:
     """Turns sums into similarities and keeps each item's best.
 
     Held beside the sums: 16 ``max_neighbors`` bytes for each item that a band has a candidate for,
-    8 a pair if pairs are wanted, and a dozen temporaries of a rectangle of 32,768 pairs.
+    8 a pair if pairs are wanted, and 20 a pair of one rectangle of rows.
     """
 
     measure: Measure
@@ -80,19 +84,24 @@ class Finisher:
             similarity = np.empty(band.n_pairs, np.float32)
             n_common = np.empty(band.n_pairs, np.int32)
         n_found = 0
-        margins: NDArray[Any] = np.ascontiguousarray(self.margins[: band.hi].T.astype(self.exact))
+        margins = _SidedMargins(self.margins[: band.hi], self.exact)
+        # Freshly allocated arrays of this size would cost more than what is computed in them.
+        size = max(band.hi, CHUNK_PAIRS)
+        wide, single, counts, by = (np.empty(size, t) for t in (float, "f4", "i4", "f4"))
+        absolute = self.config.rank_by == "absolute"
         for part in rows:
-            n = part.sums[0].astype(np.int32, copy=False)
-            found = self._measured(part, margins)
-            value = np.abs(found) if self.config.rank_by == "absolute" else found
+            shape = part.sums.shape[1:]
+            n_pairs = shape[0] * shape[1]
+            measured = wide[:n_pairs].reshape(shape)
+            self._measure(part, margins, measured)
+            n = counts[:n_pairs].reshape(shape)
+            n[:] = part.sums[0]
+            found = single[:n_pairs].reshape(shape)
+            self._settle(measured, n, found)
+            value = np.abs(found, out=by[:n_pairs].reshape(shape)) if absolute else found
             if similarity is not None and n_common is not None:
-                shown = np.nan_to_num(found, nan=0.0, posinf=np.inf, neginf=-np.inf)
-                for row in range(part.first, part.stop):
-                    to = slice(triangle(row) - band.first, triangle(row + 1) - band.first)
-                    similarity[to] = shown[row - part.first, :row]
-                    n_common[to] = n[row - part.first, :row]
-            n_found += _count_found(n, part.first)
-            value, n = np.ascontiguousarray(value), np.ascontiguousarray(n)
+                keep_pairs(found, n, part.first, band.first, similarity, n_common)
+            n_found += count_found(n, part.first)
             offer_rows_both_ways(
                 value, found, n, part.first, self.order, self.floor, heaps, extra, touched
             )
@@ -100,27 +109,34 @@ class Finisher:
             band, n_found, self._candidates(heaps, extra, touched), similarity, n_common
         )
 
-    def _measured(self, part: Rows, margins: NDArray[Any]) -> NDArray[np.float32]:
-        true = _true_sums(
-            part.sums, self.exact, self.scale.multiplier, self.form.origin(self.scale)
-        )
-        width = part.sums.shape[2]
-        of_x = Margins(*margins[:, part.first : part.stop, None])
-        of_y = Margins(*margins[:, None, :width])
-        pairs = Pairs(true, of_x, of_y, self.n_users, self.scale.unit)
+    def _measure(self, part: Rows, margins: _SidedMargins, out: NDArray[np.float64]) -> None:
+        m, c = self.scale.multiplier, self.form.origin(self.scale)
+        width = out.shape[1]
+        fill = self.measure.fill
+        if fill is not None and self.exact is np.float64:
+            of_x = np.ascontiguousarray(margins.wide[:, part.first : part.stop])
+            fill(part.sums, float(m), float(c), of_x, margins.wide[:, :width], out)
+            return
+        step = max(1, FORMULA_PAIRS // len(out))
+        for start in range(0, width, step):
+            piece = slice(start, min(start + step, width))
+            pairs = Pairs(
+                _true_sums(part.sums[:, :, piece], self.exact, m, c),
+                Margins(*margins.exact[:, part.first : part.stop, None]),
+                Margins(*margins.exact[:, None, piece]),
+                self.n_users,
+                self.scale.unit,
+            )
+            out[:, piece] = self.measure.similarity(pairs)
+
+    def _settle(
+        self, found: NDArray[np.float64], n: NDArray[np.int32], out: NDArray[np.float32]
+    ) -> None:
         config = self.config
-        found = np.asarray(self.measure.similarity(pairs), np.float64)
-        found = damp(
-            np.broadcast_to(found, true.n.shape), true.n, config.shrinkage, config.significance
-        )
-        none = true.n < config.min_common
-        if config.keep == "positive":
-            none = none | ~(found >= config.threshold) | (found <= 0)
-        elif config.keep == "absolute":
-            none = none | ~(np.abs(found) >= config.threshold)
-        single: NDArray[np.float32] = found.astype(np.float32)
-        single[none] = np.nan
-        return single
+        settle(
+            found, n, float(config.shrinkage), float(config.significance), config.min_common,
+            _KEEP[config.keep], float(config.threshold), out,
+        )  # fmt: skip
 
     def _candidates(
         self, heaps: NDArray[np.uint64], extra: NDArray[np.uint64], touched: NDArray[np.uint8]
@@ -133,8 +149,12 @@ class Finisher:
         return Candidates(self.order[places].astype(np.int64), keys, more)
 
 
-def _count_found(n: NDArray[np.int32], first: int) -> int:
-    return sum(int(np.count_nonzero(row[: first + r])) for r, row in enumerate(n))
+class _SidedMargins:
+    """Margins by place as formulas want them: [3, n]."""
+
+    def __init__(self, margins: NDArray[np.int64], exact: type) -> None:
+        self.exact: NDArray[Any] = np.ascontiguousarray(margins.T.astype(exact))
+        self.wide: NDArray[np.float64] = np.ascontiguousarray(margins.T.astype(np.float64))
 
 
 def _true_sums(sums: NDArray[Any], exact: type, m: int, c: int) -> PairSums:

@@ -14,6 +14,7 @@ A measure of one's own is a class with a name and one vectorised formula over :c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.errors import ConfigError
+from netflixdask.kernels import measures as kernels
 from netflixdask.kernels.comoments import PairSums
 
 FloatArray = NDArray[np.float64]
@@ -85,6 +87,8 @@ class Measure(ABC):
     """Greatest value the measure takes."""
     centred: ClassVar[bool] = False
     """Whether products ``n * sum_xy`` are formed, which must fit 63 bits."""
+    fill: ClassVar[Callable[..., None] | None] = None
+    """The same formula in one pass (:mod:`netflixdask.kernels.measures`), where there is one."""
 
     @abstractmethod
     def similarity(self, pairs: Pairs) -> FloatArray:
@@ -137,6 +141,7 @@ class Pearson(Measure):
     low: ClassVar[float] = -1.0
     high: ClassVar[float] = 1.0
     centred: ClassVar[bool] = True
+    fill: ClassVar[Callable[..., None] | None] = staticmethod(kernels.fill_pearson)
 
     def similarity(self, pairs: Pairs) -> FloatArray:
         """Return the correlations."""
@@ -156,6 +161,7 @@ class PearsonLcb(Pearson):
 
     z_score: float = 1.96
     name: ClassVar[str] = "pearson_lcb"
+    fill: ClassVar[Callable[..., None] | None] = None
 
     def similarity(self, pairs: Pairs) -> FloatArray:
         """Return the bounds."""
@@ -204,6 +210,7 @@ class Cosine(Measure):
     value: ClassVar[ValueKind] = "code"
     low: ClassVar[float] = -1.0
     high: ClassVar[float] = 1.0
+    fill: ClassVar[Callable[..., None] | None] = staticmethod(kernels.fill_cosine)
 
     def similarity(self, pairs: Pairs) -> FloatArray:
         """Return the cosines."""
@@ -222,6 +229,7 @@ class CosineCommon(Measure):
     value: ClassVar[ValueKind] = "code"
     low: ClassVar[float] = -1.0
     high: ClassVar[float] = 1.0
+    fill: ClassVar[Callable[..., None] | None] = staticmethod(kernels.fill_cosine_common)
 
     def similarity(self, pairs: Pairs) -> FloatArray:
         """Return the cosines."""
@@ -298,6 +306,7 @@ class Jaccard(Measure):
     name: ClassVar[str] = "jaccard"
     value: ClassVar[ValueKind] = "presence"
     high: ClassVar[float] = 1.0
+    fill: ClassVar[Callable[..., None] | None] = staticmethod(kernels.fill_jaccard)
 
     def similarity(self, pairs: Pairs) -> FloatArray:
         """Return the shares."""
@@ -420,17 +429,3 @@ def measure(name: str) -> Measure:
     if found is None:
         raise ConfigError(f"measure = {name!r}: not known; known are: {', '.join(MEASURES)}")
     return found
-
-
-def damp(similarity: FloatArray, n: Whole, shrinkage: float, significance: int) -> FloatArray:
-    """Multiply by ``(n - 1) / (n - 1 + shrinkage)`` and by ``min(n / significance, 1)``.
-
-    Little support, little similarity.
-    """
-    if shrinkage:
-        support = np.asarray(n - 1, np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):  # n = 0 with a shrinkage of 1
-            similarity = similarity * (support / (support + shrinkage))
-    if significance:
-        similarity = similarity * np.minimum(n / np.float64(significance), 1.0)
-    return similarity

@@ -71,7 +71,8 @@ def _along_lists(
     table = None if fields is None else fields.table(form.key_bits)
     n_sums = 1 if only_n and not form.wide else 6
     sum_type: type = np.int64 if form.wide else np.int32
-    buffer: NDArray[Any] = np.empty(0, sum_type)
+    # Allocated once: arrays of this size come from the system, page by page.
+    buffer: NDArray[Any] = np.empty(n_sums * max(hi, CHUNK_PAIRS), sum_type)
     first = lo
     while first < hi:
         stop = first + 1
@@ -79,8 +80,6 @@ def _along_lists(
             stop += 1
         width = max(1, stop - 1)
         size = n_sums * (stop - first) * width
-        if len(buffer) < size:
-            buffer = np.empty(size, sum_type)
         out = buffer[:size].reshape(n_sums, stop - first, width)
         out[:] = 0
         if dense is not None:

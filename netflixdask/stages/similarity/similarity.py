@@ -42,7 +42,8 @@ from netflixdask.store.blocks import RatingBlock
 from netflixdask.store.parquet import FileEntry, column, write_parquet
 from netflixdask.store.ratings import RatingsStore
 
-Loader = Callable[[], RatingBlock]
+Source = Any
+"""A RatingBlock by user, a function that returns one, or a handle of either."""
 
 
 def item_similarity(
@@ -138,7 +139,7 @@ class Ratings:
 
 
 def sum_pairs(
-    loaders: Sequence[Loader],
+    blocks: Sequence[Source],
     ratings: Ratings,
     config: SimilarityConfig,
     sink: Callable[[Key, BandResult], Any] | None = None,
@@ -149,7 +150,8 @@ def sum_pairs(
     """Measure all pairs of blocks by user, in a store or in memory.
 
     Args:
-        loaders: one for each block by user; they have ``first`` and ``stop`` if there are biases.
+        blocks: the users' ratings, as blocks, loaders of blocks, or handles of blocks; with biases,
+            blocks or loaders, which say their ``first`` and ``stop``.
         ratings: what is known of them all.
         config: measure and options.
         sink: what becomes of the result of a band, in its task; by default it is returned.
@@ -166,7 +168,7 @@ def sum_pairs(
     place[order] = np.arange(len(order), dtype=np.int32)
     by_place = np.asarray(ratings.n_ratings)[order]
     form = choose_form(scale, int(by_place[1]) if len(order) > 1 else 0)
-    lists = _lists(loaders, scale, form, place, biases, engine)
+    lists = _lists(blocks, scale, form, place, biases, engine)
     summary = run(Summarise(), lists, engine=engine).get(()) or ListSummary(
         np.zeros((len(order), 3), np.int64),
         np.zeros((len(order), 2), np.int64),
@@ -256,7 +258,7 @@ class KeepBand:
         entry = None
         if self.pairs:
             path = folder / "pairs" / f"part-{number:05d}.parquet"
-            entry = write_parquet(pairs_table(result), path, base=folder)
+            entry = write_parquet(pairs_table(result), path, base=folder, noise=True)
         return KeptBand(candidates, result.band.n_pairs, result.n_common_pairs, entry)
 
 
@@ -276,7 +278,7 @@ class KeepNeighbors:
 
 
 def _lists(
-    loaders: Sequence[Loader],
+    blocks: Sequence[Source],
     scale: ValueScale,
     form: ListForm,
     place: NDArray[np.int32],
@@ -291,33 +293,30 @@ def _lists(
     return [
         engine.submit(
             _load_lists,
-            loader,
+            block,
             scale,
             form,
             held,
-            None if by_user is None else by_user[_users(loader)],
+            None if by_user is None else by_user[block.first : block.stop],
             by_item,
             name="similarity-load",
             index=number,
         )
-        for number, loader in enumerate(loaders)
+        for number, block in enumerate(blocks)
     ]
 
 
-def _users(loader: Any) -> slice:
-    return slice(loader.first, loader.stop)
-
-
 def _load_lists(
-    loader: Loader,
+    source: RatingBlock | Callable[[], RatingBlock],
     scale: ValueScale,
     form: ListForm,
     place: NDArray[np.int32],
     by_row: NDArray[np.float64] | None,
     by_item: NDArray[np.float32] | None,
 ) -> UserLists:
+    block = source if isinstance(source, RatingBlock) else source()
     baseline = None if by_row is None or by_item is None else (by_row, by_item)
-    return make_lists(load_values(loader, scale, baseline), place, form)
+    return make_lists(load_values(block, scale, baseline), place, form)
 
 
 def _groups(lists: Sequence[Handle], list_bytes: int, total: int) -> Sequence[Sequence[Handle]]:

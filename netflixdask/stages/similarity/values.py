@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,22 +102,21 @@ class ValueBlock:
 
 
 def load_values(
-    loader: Callable[[], RatingBlock],
+    block: RatingBlock,
     scale: ValueScale,
     baseline: tuple[NDArray[np.float64], NDArray[np.float32]] | None,
 ) -> ValueBlock:
-    """Load a block by user and turn its ratings into values.
+    """Turn the ratings of a block by user into values.
 
     Args:
-        loader: loads the block.
+        block: the block.
         scale: what the values are.
         baseline: for residuals ``(float64[n_rows], float32[n_items])``: global mean plus user bias
             for each row of the block, and the item biases.
 
     Raises:
-        ConfigError: if a block of another scale is loaded.
+        ConfigError: if it has another scale.
     """
-    block = loader()
     if scale.kind == "presence":
         return ValueBlock(block.indptr, block.src, np.zeros(block.n_ratings, np.uint8))
     if scale.kind in ("residual", "centred"):

@@ -65,16 +65,6 @@ def make_block(codes: np.ndarray, first: int, low: float, scale: int) -> RatingB
     )
 
 
-class Held:
-    """A block in memory that knows its rows, as loaders do."""
-
-    def __init__(self, block: RatingBlock) -> None:
-        self.block, self.first, self.stop = block, block.first, block.stop
-
-    def __call__(self) -> RatingBlock:
-        return self.block
-
-
 def measured(
     name: str | Measure,
     codes: np.ndarray,
@@ -87,7 +77,7 @@ def measured(
     **options: object,
 ) -> dict[tuple[int | str, ...], BandResult]:
     blocks = [
-        Held(make_block(codes[first:stop], first, low, scale))
+        make_block(codes[first:stop], first, low, scale)
         for first, stop in itertools.pairwise([0, *cuts, len(codes)])
     ]
     options = {"shrinkage": 0.0, "pairs": True, "max_neighbors": 5} | options
@@ -276,11 +266,11 @@ def test_residuals_of_float_ratings_and_beyond_int16() -> None:
     object.__setattr__(block, "code", None)
     object.__setattr__(block, "rating", np.array([0.25, 1000.0], np.float32))
     values = value_scale(measure("residual"), 0.0, 1000.0, None)
-    got = load_values(lambda: block, values, (np.zeros(1), np.zeros(3, np.float32)))
+    got = load_values(block, values, (np.zeros(1), np.zeros(3, np.float32)))
     assert got.value.tolist() == [64, 32767]
     values = value_scale(measure("adjusted_cosine"), 0.0, 1000.0, None)
     object.__setattr__(block, "rating", np.array([0.25, 0.75], np.float32))
-    assert load_values(lambda: block, values, None).value.tolist() == [-64, 64]
+    assert load_values(block, values, None).value.tolist() == [-64, 64]
 
 
 def test_support_shrinks_and_too_few_common_raters_have_no_similarity() -> None:
