@@ -6,6 +6,7 @@ while they are in a core's cache. Apache Parquet format, version 2.10: ``parquet
 
 from __future__ import annotations
 
+import functools
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,18 @@ from netflixdask import __version__
 from netflixdask.kernels.parquet_words import GROUP, ROOM, encode_words
 from netflixdask.kernels.words import Words
 from netflixdask.store.parquet import FileEntry, below
-from netflixdask.store.thrift import Field, binary, int8, int16, int32, int64, listed, struct, true
+from netflixdask.store.thrift import (
+    Field,
+    binary,
+    int8,
+    int16,
+    int32,
+    int64,
+    listed,
+    run,
+    struct,
+    true,
+)
 
 MAGIC = b"PAR1"
 INT32, FLOAT = 1, 4  # physical types
@@ -62,6 +74,22 @@ class _Column(NamedTuple):
     codec: int
     encodings: tuple[int, ...]
     schema: Field
+
+    @property
+    def head(self) -> bytes:
+        """The fields of its description that are equal in all row groups."""
+        return _head(self.name, self.physical, self.codec, self.encodings)
+
+
+@functools.lru_cache(maxsize=64)
+def _head(name: str, physical: int, codec: int, encodings: tuple[int, ...]) -> bytes:
+    fields = {
+        1: int32(physical),
+        2: listed([int32(encoding) for encoding in encodings]),
+        3: listed([binary(name.encode())]),
+        4: int32(codec),
+    }
+    return run(fields)
 
 
 def write_block(
@@ -142,6 +170,7 @@ def _pieces(
         if unknown:
             yield None
         chunks: list[Field] = []
+        pages: list[bytes] = []
         packed_sum = plain_sum = 0
         begin = 0
         for i, column in enumerate(columns):
@@ -153,18 +182,20 @@ def _pieces(
                 encoding=column.encodings[0],
             )
             begin = int(ends[i])
-            parts = [dictionary, body] if rated else [body]
             low, high = ranges[i]
             limits = stars[[low, high]] if rated else ranges[i].astype(np.int32)
-            packed = sum(len(part.data) for part in parts)
-            plain = sum(part.plain for part in parts)
-            offset = at + len(dictionary.data) if rated else at
+            packed, plain, offset = len(body.data), body.plain, at
+            if rated:
+                pages.append(dictionary.data)
+                packed += len(dictionary.data)
+                plain += dictionary.plain
+                offset += len(dictionary.data)
+            pages.append(body.data)
             chunks.append(_chunk(column, len(some), plain, packed, offset, at, limits))
-            for part in parts:
-                yield part.data
             at += packed
             packed_sum += packed
             plain_sum += plain
+        yield b"".join(pages)
         groups.append(
             struct(
                 {
@@ -193,18 +224,22 @@ def _page(
     size = len(content)
     packed = codec.compress(content, asbytes=True) if codec is not None else bytes(content)
     crc = zlib.crc32(packed)
-    fields = {
-        1: int32(DICTIONARY_PAGE if dictionary else DATA_PAGE),
-        2: int32(size),
-        3: int32(len(packed)),
-        4: int32(crc - (crc >> 31 << 32)),
-    }
-    if dictionary:
-        fields[7] = struct({1: int32(n), 2: int32(PLAIN)})
-    else:
-        fields[5] = struct({1: int32(n), 2: int32(encoding), 3: int32(RLE), 4: int32(RLE)})
-    header = struct(fields).data
+    fields = {2: int32(size), 3: int32(len(packed)), 4: int32(crc - (crc >> 31 << 32))}
+    kind, tail = _around(n, encoding, dictionary)
+    header = kind + run(fields, 1) + tail
     return _Page(header + packed, len(header) + size)
+
+
+@functools.lru_cache(maxsize=64)
+def _around(n: int, encoding: int, dictionary: bool) -> tuple[bytes, bytes]:
+    """Return the fields of a page's header before its sizes and behind them."""
+    kind = run({1: int32(DICTIONARY_PAGE if dictionary else DATA_PAGE)})
+    if dictionary:
+        fields = {7: struct({1: int32(n), 2: int32(PLAIN)})}
+    else:
+        page = struct({1: int32(n), 2: int32(encoding), 3: int32(RLE), 4: int32(RLE)})
+        fields = {5: page}
+    return kind, run(fields, 4) + b"\0"
 
 
 def _columns(form: WordForm) -> list[_Column]:
@@ -244,21 +279,13 @@ def _chunk(
     column: _Column, n: int, plain: int, packed: int, data: int, begin: int, limits: NDArray[Any]
 ) -> Field:
     """Describe a column of a row group; its pages lie from ``begin`` on, the data at ``data``."""
-    least, most = (binary(limit.tobytes()) for limit in limits)
-    fields = {
-        1: int32(column.physical),
-        2: listed([int32(encoding) for encoding in column.encodings]),
-        3: listed([binary(column.name.encode())]),
-        4: int32(column.codec),
-        5: int64(n),
-        6: int64(plain),
-        7: int64(packed),
-        9: int64(data),
-    }
+    bounds = limits.tobytes()
+    half = len(bounds) // 2
+    fields = {5: int64(n), 6: int64(plain), 7: int64(packed), 9: int64(data)}
     if data != begin:
         fields[11] = int64(begin)
-    fields[12] = struct({3: int64(0), 5: most, 6: least})
-    return struct({2: int64(0), 3: struct(fields)})
+    fields[12] = struct({3: int64(0), 5: binary(bounds[half:]), 6: binary(bounds[:half])})
+    return struct({2: int64(0), 3: Field(12, column.head + run(fields, 4) + b"\0")})
 
 
 def _footer(columns: Sequence[_Column], groups: Sequence[Field], n_rows: int) -> bytes:

@@ -16,8 +16,14 @@ class Field(NamedTuple):
     data: bytes
 
 
+_SHORT_KINDS = [bytes([value]) for value in range(256)]
+_SHORT = _SHORT_KINDS[:128]
+
+
 def varint(value: int) -> bytes:
     """Return a number that is not negative, seven bits a byte, the lowest first."""
+    if value < 128:
+        return _SHORT[value]
     out = bytearray()
     while value >= 128:
         out.append(value & 127 | 128)
@@ -69,14 +75,19 @@ def listed(values: Sequence[Field]) -> Field:
 
 def struct(fields: dict[int, Field]) -> Field:
     """Return a struct, or a union of one field; ``fields`` by number, in rising order."""
-    out = bytearray()
-    last = 0
+    return Field(12, run(fields) + b"\0")
+
+
+def run(fields: dict[int, Field], last: int = 0) -> bytes:
+    """Return the bytes of some fields of a struct, those that follow field ``last``."""
+    parts = []
     for number, field in fields.items():
         step = number - last
-        out += (
-            bytes([step << 4 | field.kind]) if step < 16 else bytes([field.kind]) + _signed(number)
+        parts.append(
+            _SHORT_KINDS[step << 4 | field.kind]
+            if step < 16
+            else bytes([field.kind]) + _signed(number)
         )
-        out += field.data
+        parts.append(field.data)
         last = number
-    out.append(0)
-    return Field(12, bytes(out))
+    return b"".join(parts)

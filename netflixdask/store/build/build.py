@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import InputError
 from netflixdask.mapreduce import Engine, Handle, Key, run, use_engine
-from netflixdask.store.build.append import SIDES, Base, rerate, touched
+from netflixdask.store.build.append import SIDES, Base, rerate, sorted_union, touched
 from netflixdask.store.build.distinct import DistinctIds, SparseCounts, rating_scale
 from netflixdask.store.build.finish import Made, finish
 from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
@@ -249,7 +249,7 @@ class _Build:
             ranges = [some for some in (times, base.times()) if some is not None]
             times = (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
             old = base.files()
-            scrub = np.union1d(scrub, base.probe_keys())
+            scrub = sorted_union(scrub, base.probe_keys())
         scale = rating_scale(values, limits)
         user_edges = self.edges("user", users, found["user",])
         item_edges = self.edges("item", items, found["item",])
