@@ -26,7 +26,7 @@ SIZE: dict[str, Any] = {
 TASKS: dict[str, dict[str, int]] = {
     "netflixdask.stages.synth.text": {"_TASK_RATINGS": 6_000},
     "netflixdask.models.blocks": {"LEAST_BLOCK": 5_000},
-    "netflixdask.stages.similarity.bands": {"_LEAST_BAND_BYTES": 2**15},
+    "netflixdask.stages.similarity.bands": {"_LEAST_WORK": 20_000},
     "netflixdask.answers.scoring": {"PAIRS_PER_TASK": 400},
     "netflixdask.answers.training": {"PAIRS_PER_TASK": 400},
     "netflixdask.answers.lists": {"USERS_PER_TASK": 100},
