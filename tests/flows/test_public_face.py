@@ -74,9 +74,12 @@ def folder(tmp_path: Path, ratings_frame: pd.DataFrame) -> Path:
 
 
 def python(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run an interpreter in which every warning is an error."""
+    """Run an interpreter in which every warning is an error.
+
+    But for the sockets that Dask leaves to the collector, which comes when it comes.
+    """
     return subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
+        [sys.executable, "-W", "error", "-W", "ignore:unclosed:ResourceWarning", *arguments],
         cwd=folder,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
         input=stdin,

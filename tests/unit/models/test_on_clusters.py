@@ -71,6 +71,6 @@ def test_scheduler_does_not_remember_old_epochs(client, store):
     model = nd.ALS(n_factors=2, epochs=50, checkpoint_every=5)
     model.learn(store, Watched(client), 0)
     assert len(counts) == 50
-    # Releasing is asynchronous: a few tasks of the epoch before may still be known.
+    # Releasing is asynchronous: tasks of some epochs before may still be known, of 40 never.
     per_epoch = max(counts[1:5]) - min(counts[:5])
-    assert max(counts[20:]) <= max(counts[:10]) + per_epoch
+    assert max(counts[20:]) <= max(counts[:10]) + 4 * per_epoch
