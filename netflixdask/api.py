@@ -52,7 +52,7 @@ def item_similarity(
     config = SimilarityConfig.build(options.pop("config", None), **options)
     with use_engine() as engine, as_store(store) as ratings:
         baseline = _biases(biases, ratings)
-        if config.measure == "residual" and baseline is None:
+        if config.chosen.value == "residual" and baseline is None:
             baseline = BiasBaseline().fit(ratings).biases_
         return run_similarity(
             ratings, Path(out), config, biases=baseline, engine=engine, overwrite=overwrite

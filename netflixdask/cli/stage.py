@@ -41,7 +41,8 @@ def similarity(
     store: StorePath,
     out_path: OutPath,
     measure: Annotated[
-        str | None, typer.Option(help="pearson, cosine, residual or jaccard.")
+        str | None,
+        typer.Option(help="pearson, cosine, residual, jaccard, ... (a wrong name lists all)."),
     ] = None,
     shrinkage: Annotated[float | None, typer.Option(help="(n-1)/(n-1+shrinkage).")] = None,
     min_common: Annotated[int | None, typer.Option(help="Fewest common raters.")] = None,

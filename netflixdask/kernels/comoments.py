@@ -24,7 +24,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from netflixdask.kernels.intrinsics import add_products, load_int32, load_uint16, prefetch
+from netflixdask.kernels.intrinsics import (
+    add_products,
+    load_int32,
+    load_uint16,
+    prefetch,
+    take_words,
+)
 
 AHEAD: Final = 4
 """Raters between the one whose list is asked for and the one whose list is added."""
@@ -157,25 +163,19 @@ def take_graded(
             n[j] += np.int32(words[j] & mask_n)
         words[:] = 0
         return
-    # One loop a sum: each is vectorised, as it reads one array and updates one other.
-    for j in range(width):
-        n[j] += np.int32(words[j] & mask_n)
-    total = out[1, :width]
-    for j in range(width):
-        total[j] += x * np.int32(words[j] & mask_n)
-    total = out[2, :width]
-    for j in range(width):
-        total[j] += np.int32((words[j] >> shift_sum) & mask_sum)
-    total = out[3, :width]
-    for j in range(width):
-        total[j] += xx * np.int32(words[j] & mask_n)
-    total = out[4, :width]
-    for j in range(width):
-        total[j] += np.int32(words[j] >> shift_square)
-    total = out[5, :width]
-    for j in range(width):
-        total[j] += x * np.int32((words[j] >> shift_sum) & mask_sum)
-    words[:] = 0
+    whole = width & ~7
+    start = out.ctypes.data
+    take_words(acc, whole, start, out.strides[0], grade, shift_sum, shift_square)
+    for j in range(whole, width):
+        count = np.int32(words[j] & mask_n)
+        total = np.int32((words[j] >> shift_sum) & mask_sum)
+        n[j] += count
+        out[1, j] += x * count
+        out[2, j] += total
+        out[3, j] += xx * count
+        out[4, j] += np.int32(words[j] >> shift_square)
+        out[5, j] += x * total
+        words[j] = 0
 
 
 @numba.njit(nogil=True, cache=True)

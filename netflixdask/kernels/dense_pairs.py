@@ -243,11 +243,21 @@ def add_rows(sums: Any, lo: Any, first: Any, stop: Any, out: Any) -> None:
     band = lo // MACRO
     for i in range(first, stop):
         row = i // MACRO
-        for block in range(min((row + 1) * BLOCKS, (width + SIDE - 1) // SIDE)):
-            origin = macro_offset(row, block // BLOCKS, band)
-            origin += (((i // SIDE) % BLOCKS) * BLOCKS + block % BLOCKS) * SUMS
-            origin += (i % SIDE) * SIDE
-            n = min(SIDE, width - block * SIDE)
+        within = ((i // SIDE) % BLOCKS) * BLOCKS * SUMS + (i % SIDE) * SIDE
+        n_blocks = min((row + 1) * BLOCKS, (width + SIDE - 1) // SIDE)
+        for block in range(n_blocks):
+            # Six lines of each block, far from each other: ask for them in time.
+            ahead = min(block + 8, n_blocks - 1)
+            origin = macro_offset(row, ahead // BLOCKS, band) + (ahead % BLOCKS) * SUMS + within
             for t in range(out.shape[0]):
-                for k in range(n):
-                    out[t, i - first, block * SIDE + k] += sums[origin + t * 256 + k]
+                prefetch(sums.ctypes.data + 4 * (origin + t * 256))
+            origin = macro_offset(row, block // BLOCKS, band) + (block % BLOCKS) * SUMS + within
+            start = block * SIDE
+            if start + SIDE <= width:
+                for t in range(out.shape[0]):
+                    for k in range(SIDE):  # of known length: one instruction
+                        out[t, i - first, start + k] += sums[origin + t * 256 + k]
+            else:
+                for t in range(out.shape[0]):
+                    for k in range(width - start):
+                        out[t, i - first, start + k] += sums[origin + t * 256 + k]
