@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from netflixdask.answers.recommend import recommend
     from netflixdask.answers.similar import similar
     from netflixdask.answers.submission import write_submission
-    from netflixdask.api import canopy, item_similarity, split, stats, synth
+    from netflixdask.answers.why import why_similar
+    from netflixdask.api import (
+        canopy,
+        item_similarity,
+        split,
+        stats,
+        synth,
+        transpose,
+        user_neighbors,
+    )
+    from netflixdask.client import recommend_offline
     from netflixdask.cluster import open_client
     from netflixdask.models import (
         ALS,
@@ -56,10 +66,14 @@ _HOMES = {
     "open_store": "netflixdask.store",
     "predict": "netflixdask.answers",
     "recommend": "netflixdask.answers",
+    "recommend_offline": "netflixdask.client",
     "similar": "netflixdask.answers",
     "split": "netflixdask.api",
     "stats": "netflixdask.api",
     "synth": "netflixdask.api",
+    "transpose": "netflixdask.api",
+    "user_neighbors": "netflixdask.api",
+    "why_similar": "netflixdask.answers",
     "write_submission": "netflixdask.answers",
 }
 
@@ -86,10 +100,14 @@ __all__ = [
     "open_store",
     "predict",
     "recommend",
+    "recommend_offline",
     "similar",
     "split",
     "stats",
     "synth",
+    "transpose",
+    "user_neighbors",
+    "why_similar",
     "write_submission",
 ]
 

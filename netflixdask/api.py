@@ -9,6 +9,7 @@ import dask.dataframe as dd
 import pandas as pd
 import pyarrow as pa
 
+from netflixdask.errors import InputError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import BiasBaseline
 from netflixdask.stages.canopy import CanopyConfig
@@ -20,7 +21,15 @@ from netflixdask.stages.split import split as run_split
 from netflixdask.stages.stats import stats as run_stats
 from netflixdask.stages.synth import SynthConfig
 from netflixdask.stages.synth import synth as run_synth
-from netflixdask.store.artifacts import Artifact
+from netflixdask.stages.user_neighbors import (
+    UserNeighborsConfig,
+    members_of,
+    neighbors_of,
+    neighbors_of_all,
+    neighbors_table,
+    ranked,
+)
+from netflixdask.store.artifacts import Artifact, open_artifact
 from netflixdask.store.build import as_store
 from netflixdask.store.ratings import RatingsStore
 
@@ -64,6 +73,105 @@ def _biases(biases: Biases | pa.Table | pd.DataFrame | None, store: RatingsStore
         return biases
     table = pa.Table.from_pandas(biases) if isinstance(biases, pd.DataFrame) else biases
     return Biases.from_table(table, n_users=store.n_users, n_items=store.n_items)
+
+
+def user_neighbors(
+    store: Ratings,
+    users: Any = None,
+    *,
+    out: str | Path | None = None,
+    canopies: Artifact | str | Path | pa.Table | pd.DataFrame | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> pd.DataFrame | Artifact:
+    """Find the users who rate most like some users, or like each of all.
+
+    Args:
+        store: a store, its path, or a dataframe of numbered ratings.
+        users: raw user ids, or one: compared with all users, reading only what was rated of their
+            items. None = all users, for which ``out`` is needed.
+        out: for all users, the artifact's folder.
+        canopies: for all users, compare those alone who share a canopy: a table with ``canopy_id``
+            and ``user_id``, or the artifact of ``canopy(transpose(store, ...))``, whose items are
+            these users.
+        overwrite: replace the artifact that is there.
+        options: fields of :class:`UserNeighborsConfig`, or ``config=`` such an object.
+
+    Returns:
+        For ``users``: a dataframe ``user_id, rank, neighbor_id, similarity, n_common``, in the
+        order asked. For all: the artifact, of kind ``user_neighbors``.
+
+    Raises:
+        InputError: if a user is unknown, or ``out`` and ``users`` do not fit together.
+        ConfigError: if an option is unknown or out of range.
+    """
+    config = UserNeighborsConfig.build(options.pop("config", None), **options)
+    if (users is None) != (out is not None):
+        raise InputError(
+            "user_neighbors: expected users, to get a table, or out=PATH, to keep the neighbours "
+            "of all users"
+        )
+    with use_engine() as engine, as_store(store) as ratings:
+        if out is not None:
+            members = None if canopies is None else members_of(_canopies(canopies), ratings)
+            return neighbors_of_all(
+                ratings, Path(out), config, canopies=members, engine=engine, overwrite=overwrite
+            )
+        listed = pd.Series([users] if isinstance(users, str | int) else list(users))
+        numbers = ratings.user_nums(listed.drop_duplicates())
+        if (numbers < 0).any():
+            unknown = listed.drop_duplicates()[numbers < 0].iloc[0]
+            raise InputError(f"users: {unknown!r} is no user of {ratings.path}; expected raw ids")
+        found = neighbors_of(ratings, sorted(numbers.tolist()), config, engine=engine)
+        table = neighbors_table(found, ranked(found), ratings.users.column("user_id"))
+    frame = table.select(["user_id", "rank", "neighbor_id", "similarity", "n_common"]).to_pandas()
+    order = pd.Series(range(len(listed)), index=listed).groupby(level=0).first()
+    return frame.sort_values("user_id", key=lambda ids: ids.map(order), kind="stable").reset_index(
+        drop=True
+    )
+
+
+def _canopies(canopies: Artifact | str | Path | pa.Table | pd.DataFrame) -> pa.Table:
+    if isinstance(canopies, pa.Table):
+        return canopies
+    if isinstance(canopies, pd.DataFrame):
+        return pa.Table.from_pandas(canopies, preserve_index=False)
+    opened = canopies if isinstance(canopies, Artifact) else open_artifact(canopies)
+    return opened.table("canopies")
+
+
+def transpose(store: Ratings, out: str | Path, *, overwrite: bool = False) -> RatingsStore:
+    """Write a store whose items are the users of ``store`` and whose users are its items.
+
+    Canopies and similarities of its items are those of users. Titles, times and holdouts are left
+    out.
+
+    Args:
+        store: a store, its path, or a dataframe of numbered ratings.
+        out: the new store's folder.
+        overwrite: replace what is there.
+    """
+    with use_engine(), as_store(store) as ratings:
+        frame = ratings.ratings(by="item")
+        user, item = (
+            table.column(name).to_pandas().array
+            for table, name in ((ratings.items, "item_id"), (ratings.users, "user_id"))
+        )
+        meta = pd.DataFrame(
+            {"user_id": user[:0], "item_id": item[:0], "rating": frame._meta["rating"].array[:0]}
+        )
+        renamed = frame.map_partitions(_exchange, user, item, meta=meta, enforce_metadata=False)
+        return RatingsStore.from_frame(renamed, out, overwrite=overwrite)
+
+
+def _exchange(frame: pd.DataFrame, user: Any, item: Any) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "user_id": user.take(frame["item_num"].to_numpy()),
+            "item_id": item.take(frame["user_num"].to_numpy()),
+            "rating": frame["rating"].to_numpy(),
+        }
+    )
 
 
 def canopy(store: Ratings, out: str | Path, *, overwrite: bool = False, **options: Any) -> Artifact:

@@ -7,7 +7,7 @@
     model + pairs       ──▶ predict                        predictions/
     model + qualifying  ──▶ write_submission               the prize's text format
     submission          ──▶ check_submission               a report, with RMSE where it is judged
-    neighbours + title  ──▶ similar                        a table
+    neighbours + title  ──▶ similar, why_similar           a table
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from netflixdask.answers.predict import predict
 from netflixdask.answers.recommend import recommend
 from netflixdask.answers.similar import Similar, find_similar, similar
 from netflixdask.answers.submission import Submission, write_submission
+from netflixdask.answers.why import Why, why_similar
 
 __all__ = [
     "CrossValidation",
@@ -27,6 +28,7 @@ __all__ = [
     "Similar",
     "Submission",
     "SubmissionReport",
+    "Why",
     "check_submission",
     "cross_validate",
     "evaluate",
@@ -34,5 +36,6 @@ __all__ = [
     "predict",
     "recommend",
     "similar",
+    "why_similar",
     "write_submission",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from netflixdask.answers.titles import Match, find_item
+from netflixdask.client.titles import Match, Titles
 from netflixdask.errors import InputError, StoreError
 from netflixdask.progress import say
 from netflixdask.store import Artifact, open_artifact
@@ -72,19 +73,12 @@ def find_similar(neighbors: Artifact | str | Path, query: int | str, n: int = 10
     """Return what :func:`similar` does, with the item that was taken; says nothing."""
     if operator.index(n) < 1:
         raise InputError(f"n = {n}: expected at least 1 neighbour")
-    artifact = (
-        neighbors if isinstance(neighbors, Artifact) else open_artifact(neighbors, "similarity")
-    )
-    if artifact.kind != "similarity":
-        raise StoreError(
-            f"{artifact.path}: found an artifact of kind {artifact.kind!r}, expected a similarity "
-            "artifact, as item_similarity writes it"
-        )
-    items = artifact.table("items")
-    match = find_item(items, query)
-    rows = _rows(artifact, match.item_num)
-    rows = rows.sort_by("rank").slice(0, n)
+    artifact = similarity_artifact(neighbors)
+    titles = titles_of(artifact)
+    match = titles.find(query)
+    rows = neighbor_rows(artifact, match.item_num).sort_by("rank").slice(0, n)
     number = rows.column("neighbor_num").combine_chunks()
+    items = titles.items
     table = pd.DataFrame(
         {
             "rank": rows.column("rank").to_pandas(),
@@ -97,8 +91,36 @@ def find_similar(neighbors: Artifact | str | Path, query: int | str, n: int = 10
     return Similar(match, table)
 
 
-def _rows(artifact: Artifact, item: int) -> pa.Table:
-    """Read the rows of one item: only the row groups whose statistics hold its number."""
+def similarity_artifact(neighbors: Artifact | str | Path) -> Artifact:
+    """Open a similarity artifact.
+
+    Raises:
+        StoreError: if there is none, or one of another kind.
+    """
+    artifact = (
+        neighbors if isinstance(neighbors, Artifact) else open_artifact(neighbors, "similarity")
+    )
+    if artifact.kind != "similarity":
+        raise StoreError(
+            f"{artifact.path}: found an artifact of kind {artifact.kind!r}, expected a similarity "
+            "artifact, as item_similarity writes it"
+        )
+    return artifact
+
+
+def titles_of(artifact: Artifact) -> Titles:
+    """Return the titles of an artifact; those of the last four asked for stay in memory."""
+    checksums = [e.checksum for e in artifact.manifest.files if e.file == "items.parquet"]
+    return _titles(str(artifact.path), *checksums)
+
+
+@functools.lru_cache(maxsize=4)
+def _titles(path: str, *checksums: str) -> Titles:
+    return Titles(open_artifact(path, "similarity").table("items"))
+
+
+def neighbor_rows(artifact: Artifact, item: int) -> pa.Table:
+    """Read the neighbours of an item: only the row groups whose statistics hold its number."""
     parts: list[pa.Table] = []
     for file in artifact.files("neighbors"):
         try:

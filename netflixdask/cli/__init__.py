@@ -14,10 +14,13 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line (of this process by default) and end the process."""
     with at_once():
+        words = list(sys.argv[1:] if arguments is None else arguments)
         # Imported here, as this takes a second in which Ctrl-C is to be quiet already.
-        from netflixdask.cli.app import run
-
-        code = run(list(sys.argv[1:] if arguments is None else arguments))
+        if words[:1] == ["recommend"] and "--offline" in words and "--help" not in words:
+            from netflixdask.cli.offline import run
+        else:
+            from netflixdask.cli.app import run
+        code = run(words)
         if code == INTERRUPTED:
             # All is closed. The interpreter would still wait for, or fall over, threads that were
             # in the middle of something.

@@ -21,6 +21,8 @@ from netflixdask.cli.common import (
     session,
 )
 from netflixdask.cli.fit import Model
+from netflixdask.cli.offline import shown
+from netflixdask.client import recommend_offline
 from netflixdask.errors import InputError
 from netflixdask.models import Estimator, load_model
 from netflixdask.progress import say
@@ -30,19 +32,35 @@ Count = Annotated[int, typer.Option("-n", help="How many.")]
 
 
 def recommend(
-    model: Model,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A fitted model.", show_default=False)
+    ] = None,
     user: Annotated[
         list[str] | None, typer.Option(help="A raw user id; may be repeated. Left out: all.")
     ] = None,
     n: Count = 10,
     exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user rated.")] = True,
     out_path: Annotated[Path | None, typer.Option("--out", help="Keep them as Parquet.")] = None,
+    offline: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="RATINGS NEIGHBORS",
+            help="No model: one person's ratings (lines of item id or title, stars) and a folder "
+            "of neighbours. Takes -n, --scale LOW HIGH, --json and --quiet alone.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Recommend unseen items to users."""
+    if offline is not None:
+        # From a shell it is answered before this module is loaded.
+        typer.echo(shown(recommend_offline(*offline, n), as_json=as_json, quiet=quiet), nl=False)
+        return
+    if model is None:
+        raise InputError("recommend: expected MODEL, or --offline RATINGS NEIGHBORS")
     if not user and out_path is None:
         raise InputError("recommend: expected --user ID (repeatable), or --out PATH for all users")
     if out_path is not None:
@@ -74,12 +92,30 @@ def similar(
     ],
     query: Annotated[str, typer.Argument(help="A title, a part of one, or a raw item id.")],
     n: Count = 10,
+    why: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OTHER", help="Show what the similarity of QUERY and this item is made of."
+        ),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="For --why: the store; by default the one that was compared."),
+    ] = None,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the items most similar to one."""
+    """Show the items most similar to one, or why two are."""
     with session(cluster, as_json, quiet, client=False) as out:
+        if why is not None:
+            reason = answers.why_similar(neighbors, query, why, store=store)
+            tables = [make_table("\n".join(reason.lines()), ["", ""], reason.rows())]
+            if reason.stars is not None:
+                header, rows = reason.star_table()
+                tables.append(make_table("common raters by their stars", header, rows))
+            out.show(reason.to_dict(), *tables)
+            return
         found = answers.find_similar(neighbors, query, n)
         title = "\n".join(found.match.lines())
         out.show(found.to_dict(), frame_table(title, found.table))

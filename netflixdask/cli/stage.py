@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,12 +16,18 @@ from netflixdask.cli.common import (
     Quiet,
     Settings,
     StorePath,
+    frame_records,
+    frame_table,
+    parse_ids,
     parse_settings,
     session,
 )
+from netflixdask.errors import InputError
 from netflixdask.stages.canopy import CanopyConfig
 from netflixdask.stages.similarity import SimilarityConfig
+from netflixdask.stages.user_neighbors import UserNeighborsConfig
 from netflixdask.store.artifacts import check_output
+from netflixdask.store.ratings import open_store
 
 
 def stats(
@@ -89,4 +96,65 @@ def canopy(
         out.artifact(api.canopy(store, out_path, config=config, overwrite=overwrite))
 
 
-VERBS = (stats, similarity, canopy)
+def transpose(
+    store: StorePath,
+    out_path: OutPath,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Exchange users and items: canopies and similarities are then those of users."""
+    check_output(out_path, overwrite=overwrite)
+    with session(cluster, as_json, quiet) as out:
+        out.store(api.transpose(store, out_path, overwrite=overwrite))
+
+
+def user_neighbors(
+    store: StorePath,
+    user: Annotated[
+        list[str] | None, typer.Option(help="A raw user id; may be repeated. Left out: all.")
+    ] = None,
+    out_path: Annotated[
+        Path | None, typer.Option("--out", help="For all users: keep them as Parquet.")
+    ] = None,
+    canopies: Annotated[
+        Path | None,
+        typer.Option(help="For all users: canopies of the transposed store; compare within them."),
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="pearson, cosine_common, msd or jaccard.")
+    ] = None,
+    min_common: Annotated[int | None, typer.Option(help="Fewest common items.")] = None,
+    max_neighbors: Annotated[int | None, typer.Option("-n", help="Neighbours a user.")] = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the users who rate most alike."""
+    options = {"measure": measure, "min_common": min_common, "max_neighbors": max_neighbors}
+    given = {key: value for key, value in options.items() if value is not None}
+    config = UserNeighborsConfig.build(**given | parse_settings(settings))
+    if bool(user) == (out_path is not None):
+        raise InputError("user-neighbors: expected --user ID (repeatable), or --out PATH for all")
+    if out_path is not None:
+        check_output(out_path, overwrite=overwrite)
+    with session(cluster, as_json, quiet) as out:
+        ratings = open_store(store)
+        if out_path is not None:
+            out.artifact(
+                api.user_neighbors(
+                    ratings, out=out_path, canopies=canopies, config=config, overwrite=overwrite
+                )
+            )
+            return
+        found = api.user_neighbors(ratings, parse_ids(user or [], ratings.users), config=config)
+        out.show(
+            {"neighbors": frame_records(found)},
+            frame_table(f"users who rate alike, by {config.measure}", found),
+        )
+
+
+VERBS = (stats, similarity, canopy, transpose, user_neighbors)

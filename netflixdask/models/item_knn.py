@@ -154,7 +154,8 @@ class ItemKNN(LinearModel):
       "Factor in the neighbors", section 2.2), ``s`` by ``measure``.
     * ``"mse"``: the same, ``s_ij = n / (sum of squared differences of residuals + shrinkage)``
       (Bell & Koren, KDD Cup and Workshop 2007); give it a ``power`` of 5 to 10.
-    * ``"support"``: the same, ``s_ij`` the jaccard of their raters: nothing but who rated what.
+    * ``"support"``: the same, ``s_ij`` how many times more common raters there are than by chance,
+      shrunk: nothing but who rated what; give it a ``power`` of 2.
     * ``"joint"``: ``r = b_ui + sum w_ij (r_uj - b_uj)``, where the weights of the neighbours are
       those with the least squared error over all raters (Bell & Koren, ICDM 2007):
       ``A w = b, w >= 0``, ``A_jl = (n_jl P_jl + beta P) / (n_jl + beta)`` with the mean products of
@@ -219,7 +220,7 @@ class ItemKNN(LinearModel):
             return ResidualProduct(), 0.0
         if config.weights == "mse":
             return ResidualAgreement(config.shrinkage), 0.0
-        named = "jaccard" if config.weights == "support" else config.measure
+        named = "lift" if config.weights == "support" else config.measure
         return measure(named), config.shrinkage
 
     def _derive(self, store: RatingsStore, pairs: PairTriangle, engine: Engine) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from netflixdask.answers import find_similar, similar
-from netflixdask.answers.titles import Match, find_item, plain
+from netflixdask.client.titles import Match, find_item, plain
 from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import SequentialEngine
 from netflixdask.models import GlobalMean
