@@ -120,7 +120,7 @@ def user_neighbors(
         listed = pd.Series([users] if isinstance(users, str | int) else list(users))
         numbers = ratings.user_nums(listed.drop_duplicates())
         if (numbers < 0).any():
-            unknown = listed.drop_duplicates()[numbers < 0].iloc[0]
+            unknown = listed.drop_duplicates()[numbers < 0].tolist()[0]
             raise InputError(f"users: {unknown!r} is no user of {ratings.path}; expected raw ids")
         found = neighbors_of(ratings, sorted(numbers.tolist()), config, engine=engine)
         table = neighbors_table(found, ranked(found), ratings.users.column("user_id"))

@@ -8,11 +8,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from netflixdask.client.arrays import to_numpy
@@ -119,7 +117,7 @@ class Titles:
         if not text:
             raise InputError("query: found an empty text; expected an item id or a title")
         items = self.items
-        by_id = _by_id(items, text)
+        by_id = self._by_id(text)
         wanted = plain(text) or text.casefold()
         exact = self._exact(text, wanted)
         if by_id is not None:
@@ -142,6 +140,19 @@ class Titles:
             taken = _match(items, text, "similar title", None, equals)
             return _match(items, text, "similar title", taken.item_num, close)
         raise _nothing(items, text, [number for number, _ in near[:N_OTHERS]])
+
+    def _by_id(self, text: str) -> int | None:
+        if not pa.types.is_integer(self.items.column("item_id").type):
+            return self._numbers.get(text)
+        try:
+            return self._numbers.get(int(text))
+        except ValueError:
+            return None
+
+    @functools.cached_property
+    def _numbers(self) -> dict[int | str, int]:
+        ids = self.items.column("item_id").to_pylist()
+        return {one: number for number, one in enumerate(ids)}
 
     def _exact(self, text: str, wanted: str) -> list[int]:
         short, full = _bare(wanted), text.casefold()
@@ -203,18 +214,6 @@ def _same_year(
         n for n in numbers if f"({year})" in (titles[n] or "") or (known and known[n] == int(year))
     ]
     return of_year or numbers
-
-
-def _by_id(items: pa.Table, text: str) -> int | None:
-    ids = items.column("item_id")
-    wanted: Any = text
-    if pa.types.is_integer(ids.type):
-        try:
-            wanted = pa.scalar(int(text), ids.type)
-        except (ValueError, OverflowError, pa.ArrowInvalid):
-            return None
-    at = pc.index(ids, wanted).as_py()
-    return None if at < 0 else int(at)
 
 
 def _match(items: pa.Table, query: str, how: str, taken: int | None, numbers: list[int]) -> Match:

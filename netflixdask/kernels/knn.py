@@ -125,6 +125,8 @@ def joint_offsets(
     products: Any,
     squares: Any,
     n_neighbors: Any,
+    power: Any,
+    damping: Any,
     ridge: Any,
     out: Any,
 ) -> None:
@@ -133,9 +135,9 @@ def joint_offsets(
     For the neighbours ``j`` of ``i`` that :func:`mean_offsets` would take, the weights ``w`` are
     those with which the neighbours' residuals tell the item's best over all raters: the ``w >= 0``
     that minimise ``w' A w - 2 b' w + ridge |w - v|²`` with ``A_jl`` and ``b_j = A_ij`` the mean
-    products of two items' residuals and ``v_j = s_ij / sum s_il``; ``out = sum w_j e_uj`` (Bell &
-    Koren, "Scalable collaborative filtering with jointly derived neighborhood interpolation
-    weights", ICDM 2007, whose ridge is 0).
+    products of two items' residuals and ``v`` the weights of :func:`mean_offsets`, which sum to at
+    most 1; ``out = sum w_j e_uj`` (Bell & Koren, "Scalable collaborative filtering with jointly
+    derived neighborhood interpolation weights", ICDM 2007, whose ridge is 0).
 
     Weights are found one after the other, each the best for what the others are, from ``v`` on,
     until none of a sweep moves by more than :data:`TOLERANCE`. They are kept in [0, 1]: mean
@@ -152,6 +154,8 @@ def joint_offsets(
         products: float32[n_items (n_items - 1) / 2], ``A`` below its diagonal.
         squares: float32[n_items], the diagonal, positive.
         n_neighbors: .
+        power: .
+        damping: .
         ridge: float64 >= 0.
         out: float64[n_pairs], overwritten; zero where no neighbour is known.
     """
@@ -168,9 +172,10 @@ def joint_offsets(
         if row < 0 or i < 0:
             continue
         n_kept = most_similar(i, indptr[row], indptr[row + 1], rated, similarity, best, place)
-        total = 0.0
+        total = damping
         for k in range(n_kept):
-            total += best[k]
+            weight[k] = best[k] if power == 1.0 else best[k] ** power
+            total += weight[k]
         for k in range(n_kept):
             j = np.int64(rated[place[k]])
             first = j * (j - 1) // 2
@@ -182,7 +187,7 @@ def joint_offsets(
             system[k, k] = np.float64(squares[j]) + ridge
             inverse[k] = 1.0 / system[k, k]
             low, high = min(i, j), max(i, j)
-            weight[k] = best[k] / total
+            weight[k] = weight[k] / total if total > 0.0 else 0.0
             slope[k] = -np.float64(products[high * (high - 1) // 2 + low]) - ridge * weight[k]
         for k in range(n_kept):
             for other in range(n_kept):
@@ -238,7 +243,9 @@ def offsets_by_joint_weights(
     squares: NDArray[np.float32],
     n_neighbors: int,
     *,
-    ridge: float,
+    power: float = 1.0,
+    damping: float = 0.0,
+    ridge: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return ``out`` of :func:`joint_offsets` for inputs of any layout."""
     out = np.empty(len(rows), np.float64)
@@ -247,6 +254,8 @@ def offsets_by_joint_weights(
         np.require(products, np.float32, ["C", "A", "W"]),
         np.require(squares, np.float32, ["C", "A", "W"]),
         n_neighbors,
+        float(power),
+        float(damping),
         float(ridge),
         out,
     )

@@ -52,14 +52,16 @@ class ItemKNNConfig(BiasBaselineConfig):
     """Similarities are multiplied by ``(n - 1) / (n - 1 + shrinkage)``, n common raters; those of
     ``mse`` are ``n / (sum of squared differences + shrinkage)``."""
     power: pydantic.PositiveFloat = 1.0
-    """Weights are similarities to this power; ``joint`` ignores it."""
+    """Weights are similarities to this power."""
     damping: pydantic.NonNegativeFloat = 0.0
-    """Added to the sum of the weights that their mean is divided by; ``joint`` ignores it."""
+    """Added to the sum of the weights that each is divided by: where little is known, the
+    prediction stays near the baseline."""
     beta: pydantic.NonNegativeFloat = 500.0
     """``joint`` only: how many raters with the mean product of all pairs are added to the common
     raters of each pair in thought."""
     ridge: pydantic.NonNegativeFloat = 0.0
-    """``joint`` only: what draws the weights to those of correlation, in stars squared."""
+    """``joint`` only: what draws the weights to those that similarity, ``power`` and ``damping``
+    would give, in stars squared; 0 leaves them alone."""
     measure: Literal["residual", "pearson", "cosine", "jaccard"] = "residual"
     """Similarity of two items with ``weights="correlation"``; ``residual`` correlates what the
     baseline leaves."""
@@ -134,13 +136,16 @@ class JointScorer(NeighborScorer):
     """float32[n_items (n_items - 1) / 2]."""
     squares: Floats
     """float32[n_items]."""
+    power: float
+    damping: float
     ridge: float
 
     def offsets(self, rows: Rows, items: Numbers, residual: Floats) -> NDArray[np.float64]:
         """Return the weighted sums."""
         return offsets_by_joint_weights(
             rows.row, items, rows.indptr, rows.items, residual, self.similarity,
-            self.products, self.squares, self.n_neighbors, ridge=self.ridge,
+            self.products, self.squares, self.n_neighbors,
+            power=self.power, damping=self.damping, ridge=self.ridge,
         )  # fmt: skip
 
 
@@ -150,18 +155,18 @@ class ItemKNN(LinearModel):
     ``b`` is the baseline of :class:`BiasBaseline`, ``s_ij`` the shrunk similarity of two items;
     neighbours have ``s_ij > 0``, and of equal ones the lower item number comes first.
 
-    * ``weights="correlation"``: ``r = b_ui + sum s_ij (r_uj - b_uj) / sum s_ij`` (Koren 2010,
-      "Factor in the neighbors", section 2.2), ``s`` by ``measure``.
+    * ``weights="correlation"``: ``r = b_ui + sum w_ij (r_uj - b_uj)``, ``w_ij = v_ij / (damping +
+      sum v_ij)``, ``v_ij = s_ij ** power``, ``s`` by ``measure`` (Koren 2010, "Factor in the
+      neighbors", section 2.2, where the power is 1 and there is no damping).
     * ``"mse"``: the same, ``s_ij = n / (sum of squared differences of residuals + shrinkage)``
-      (Bell & Koren, KDD Cup and Workshop 2007); give it a ``power`` of 5 to 10.
+      (Bell & Koren, KDD Cup and Workshop 2007); give it a ``power`` of about 5.
     * ``"support"``: the same, ``s_ij`` how many times more common raters there are than by chance,
       shrunk: nothing but who rated what; give it a ``power`` of 2.
-    * ``"joint"``: ``r = b_ui + sum w_ij (r_uj - b_uj)``, where the weights of the neighbours are
-      those with the least squared error over all raters (Bell & Koren, ICDM 2007):
-      ``A w = b, w >= 0``, ``A_jl = (n_jl P_jl + beta P) / (n_jl + beta)`` with the mean products of
-      two items' residuals ``P_jl``, and ``P`` that of all pairs, separately on the diagonal. The
-      neighbours are chosen by ``P_ij / sqrt(P_ii P_jj)``, shrunk. ``ridge`` (an addition) draws
-      the weights to ``s_ij / sum s_ij``.
+    * ``"joint"``: the weights of the neighbours are those with the least squared error over all
+      raters (Bell & Koren, ICDM 2007): ``A w = b, w >= 0``, ``A_jl = (n_jl P_jl + beta P) / (n_jl +
+      beta)`` with the mean products of two items' residuals ``P_jl``, and ``P`` that of all pairs,
+      separately on the diagonal. The neighbours are chosen by ``P_ij / sqrt(P_ii P_jj)``, shrunk.
+      A ``ridge`` (an addition) draws the weights to those of correlation.
 
     That needs the similarity of every pair: 2 bytes times the square of the number of items in
     memory, 632 MB for 17,770; with ``joint`` twice that. A prediction by joint weights takes some
@@ -253,7 +258,8 @@ class ItemKNN(LinearModel):
             config.n_neighbors,
         )
         if config.weights == "joint":
-            return JointScorer(*shared, self.products_, self.squares_, config.ridge)
+            arrays = self.products_, self.squares_
+            return JointScorer(*shared, *arrays, config.power, config.damping, config.ridge)
         return MeanScorer(*shared, config.power, config.damping)
 
     def tables(self) -> dict[str, pa.Table]:
