@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import dask.dataframe as dd
 import pandas as pd
@@ -75,6 +75,20 @@ def _biases(biases: Biases | pa.Table | pd.DataFrame | None, store: RatingsStore
     return Biases.from_table(table, n_users=store.n_users, n_items=store.n_items)
 
 
+@overload
+def user_neighbors(
+    store: Ratings, users: Any, *, out: None = None, canopies: None = None, **options: Any
+) -> pd.DataFrame: ...
+@overload
+def user_neighbors(
+    store: Ratings,
+    users: None = None,
+    *,
+    out: str | Path,
+    canopies: Artifact | str | Path | pa.Table | pd.DataFrame | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Artifact: ...
 def user_neighbors(
     store: Ratings,
     users: Any = None,

@@ -16,11 +16,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with at_once():
         words = list(sys.argv[1:] if arguments is None else arguments)
         # Imported here, as this takes a second in which Ctrl-C is to be quiet already.
-        if words[:1] == ["recommend"] and "--offline" in words and "--help" not in words:
-            from netflixdask.cli.offline import run
+        if words[:1] == ["recommend"] and "--offline" in words:
+            from netflixdask.cli.offline import run_offline
+
+            code = run_offline(words)
         else:
             from netflixdask.cli.app import run
-        code = run(words)
+
+            code = run(words)
         if code == INTERRUPTED:
             # All is closed. The interpreter would still wait for, or fall over, threads that were
             # in the middle of something.

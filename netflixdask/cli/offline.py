@@ -17,10 +17,13 @@ from netflixdask.client import Suggestions, recommend_offline
 from netflixdask.errors import NetflixDaskError
 
 
-def run(words: Sequence[str]) -> int:
+def run_offline(words: Sequence[str]) -> int:
     """Run ``recommend --offline RATINGS NEIGHBORS`` and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="netflixdask recommend", allow_abbrev=False, add_help=False
+        prog="netflixdask recommend",
+        description="Recommend to one person from his ratings (lines of item id or title, stars) "
+        "and a folder of neighbours alone.",
+        allow_abbrev=False,
     )
     parser.add_argument("--offline", nargs=2, metavar=("RATINGS", "NEIGHBORS"), type=Path)
     parser.add_argument("-n", type=int, default=10)
@@ -32,7 +35,8 @@ def run(words: Sequence[str]) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     try:
-        found = recommend_offline(*options.offline, options.n, scale=tuple(options.scale))
+        ratings, neighbors = options.offline
+        found = recommend_offline(ratings, neighbors, options.n, scale=tuple(options.scale))
     except NetflixDaskError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -279,12 +279,13 @@ def mean_product(products: Any, n_common: Any) -> Any:
         n_common: int32[n_pairs], common raters.
     """
     total = 0.0
-    n = 0
+    count = 0.0
     for at in range(products.shape[0]):
-        if n_common[at] > 0:
-            total += np.float64(n_common[at]) * np.float64(products[at])
-            n += np.int64(n_common[at])
-    return total / n if n > 0 else 0.0
+        n = np.float64(n_common[at])
+        if n > 0.0:
+            total += n * np.float64(products[at])
+            count += n
+    return total / count if count > 0.0 else 0.0
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

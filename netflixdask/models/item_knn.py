@@ -232,20 +232,17 @@ class ItemKNN(LinearModel):
         """Turn mean products into ``A`` and the similarities that choose neighbours."""
         config, beta = self.config, self.config.beta
         n, squares = item_squares(store, self.biases_, engine)
-        # An item that nobody rated has the square of all ratings, and no neighbours.
-        mean_square = squares.sum() / n.sum()
-        self.squares_ = np.where(
-            n + beta > 0, (squares + beta * mean_square) / np.maximum(n + beta, 1e-9), mean_square
-        ).astype(np.float32)
-        spread = np.where(n > 0, squares / np.maximum(n, 1), mean_square).astype(np.float32)
-        # Residuals that are all zero correlate with nothing; their products are zero as well.
-        spread[spread <= 0] = mean_square
-        self.squares_[self.squares_ <= 0] = mean_square
+        # Without any residual there is nothing to weigh; 1 keeps the divisions below defined.
+        typical = float(squares.sum() / n.sum()) or 1.0
+        own = np.divide(squares, n, out=np.full(len(n), typical), where=(n > 0) & (squares > 0))
+        total = np.maximum(n + beta, np.finfo(np.float64).tiny)
+        self.squares_ = ((n * own + beta * typical) / total).astype(np.float32)
+        self.squares_[n + beta == 0] = typical
         mean = mean_product(pairs.similarity, pairs.n_common)
         self.similarity_, self.products_ = np.empty_like(pairs.similarity), pairs.similarity
         shrink_products(
-            self.products_, pairs.n_common, spread, mean, float(beta), float(config.shrinkage),
-            config.min_common, self.similarity_,
+            self.products_, pairs.n_common, own.astype(np.float32), mean, float(beta),
+            float(config.shrinkage), config.min_common, self.similarity_,
         )  # fmt: skip
 
     def scorer(self) -> Scorer:

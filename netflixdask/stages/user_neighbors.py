@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +63,10 @@ class Found(NamedTuple):
     neighbor: NDArray[np.int32]
     similarity: NDArray[np.float32]
     n_common: NDArray[np.int32]
+
+    def take(self, at: Any) -> Found:
+        """Return some rows: a slice, a mask or places."""
+        return Found(self.user[at], self.neighbor[at], self.similarity[at], self.n_common[at])
 
 
 @dataclass(frozen=True)
@@ -324,19 +328,25 @@ def _ratings_of(
 
 
 def _joined(parts: Sequence[Found]) -> Found:
-    empty = Found(*(np.zeros(0, kind) for kind in (np.int32, np.int32, np.float32, np.int32)))
-    return Found(*(np.concatenate(columns) for columns in zip(empty, *parts, strict=True)))
+    nothing = np.zeros(0, np.int32)
+    parts = [Found(nothing, nothing, np.zeros(0, np.float32), nothing), *parts]
+    return Found(
+        np.concatenate([part.user for part in parts]),
+        np.concatenate([part.neighbor for part in parts]),
+        np.concatenate([part.similarity for part in parts]),
+        np.concatenate([part.n_common for part in parts]),
+    )
 
 
 def _best_of(found: Found, n: int) -> Found:
     """Keep the best ``n`` of each user; a pair that shares several canopies counts once."""
     order = np.lexsort((found.neighbor, -found.similarity, found.user))
-    found = Found(*(column[order] for column in found))
+    found = found.take(order)
     # The same pair has the same similarity in every canopy, so its copies lie side by side.
     new = np.ones(len(order), np.bool_)
     new[1:] = (np.diff(found.user) != 0) | (np.diff(found.neighbor) != 0)
-    found = Found(*(column[new] for column in found))
-    return Found(*(column[_ranks(found.user) <= n] for column in found))
+    found = found.take(new)
+    return found.take(_ranks(found.user) <= n)
 
 
 def _ranks(user: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -350,7 +360,7 @@ def _tables(found: Found, ids: pa.Array, n_users: int) -> Iterator[pa.Table]:
     ranks = _ranks(found.user)
     for first in range(0, max(1, n_users), USERS_PER_PART):
         at = slice(*np.searchsorted(found.user, [first, first + USERS_PER_PART]))
-        yield neighbors_table(Found(*(column[at] for column in found)), ranks[at], ids)
+        yield neighbors_table(found.take(at), ranks[at], ids)
 
 
 def neighbors_table(found: Found, ranks: NDArray[np.int32], ids: pa.Array) -> pa.Table:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from netflixdask.kernels import knn as kernel
 
@@ -71,3 +72,105 @@ def test_similarities_that_are_not_numbers_are_no_neighbours():
         5,
     )
     assert not found.any()
+
+
+@pytest.mark.parametrize(("power", "damping"), [(2.0, 0.0), (1.0, 0.3), (3.0, 0.01)])
+def test_powers_and_damping(power, damping):
+    indptr, items, residual, triangle, n_items = make_case()
+    square = np.zeros((n_items, n_items))
+    square[np.tril_indices(n_items, -1)] = triangle
+    square += square.T
+    found = kernel.offsets(
+        np.arange(12), np.full(12, 4), indptr, items, residual, triangle, 6,
+        power=power, damping=damping,
+    )  # fmt: skip
+    for row in range(12):
+        at = slice(indptr[row], indptr[row + 1])
+        s = np.where(items[at] == 4, 0, square[4, items[at]])
+        best = np.argsort(-s, kind="stable")[:6]
+        weight = np.maximum(s[best], 0) ** power
+        expected = weight @ residual[at][best] / (damping + weight.sum()) if weight.sum() else 0.0
+        assert found[row] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def joint_case(n_users=400, n_items=30, seed=3):
+    """Draw correlated residuals, all known, so that the mean products are those of a matrix."""
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(0, 1, (n_users, 4)) @ rng.normal(0, 0.4, (4, n_items))
+    dense += rng.normal(0, 0.8, dense.shape)
+    a = dense.T @ dense / n_users
+    triangle = a[np.tril_indices(n_items, -1)].astype(np.float32)
+    return a, triangle, np.diag(a).astype(np.float32), rng
+
+
+@pytest.mark.parametrize(
+    ("ridge", "power", "damping"), [(0.0, 1.0, 0.0), (0.3, 2.0, 0.1), (1e6, 1.0, 0.0)]
+)
+def test_joint_weights_are_those_of_non_negative_least_squares(ridge, power, damping):
+    a, triangle, squares, rng = joint_case()
+    n_items = len(a)
+    rated = np.sort(rng.choice(n_items, 12, replace=False)).astype(np.int32)
+    residual = rng.normal(0, 1, 12).astype(np.float32)
+    wanted = np.arange(n_items)
+    found = kernel.offsets_by_joint_weights(
+        np.zeros(n_items), wanted, np.array([0, 12]), rated, residual, triangle, triangle, squares,
+        8, power=power, damping=damping, ridge=ridge,
+    )  # fmt: skip
+    for i in wanted:
+        s = np.where(rated == i, 0, a[i, rated])
+        best = np.argsort(-s, kind="stable")[: min(8, np.count_nonzero(s > 0))]
+        j = rated[best]
+        v = s[best] ** power
+        v = v / (damping + v.sum())
+        # min w'(A + ridge I) w - 2 (b + ridge v)' w with w >= 0, as least squares of a root.
+        matrix = a[np.ix_(j, j)] + ridge * np.eye(len(j))
+        root = np.linalg.cholesky(matrix).T
+        weight = nnls(root, np.linalg.solve(root.T, a[i, j] + ridge * v))[0]
+        assert weight.max() < 1
+        assert found[i] == pytest.approx(weight @ residual[best], abs=2e-3)
+    assert np.count_nonzero(found) == n_items
+
+
+def test_weights_stay_bounded_where_products_belong_to_no_ratings():
+    n_items = 5
+    triangle = np.full(10, 0.9, np.float32)
+    residual = np.ones(4, np.float32)
+    found = kernel.offsets_by_joint_weights(
+        np.array([0]), np.array([4]), np.array([0, 4]), np.arange(4), residual, triangle,
+        -triangle, np.full(n_items, 0.5, np.float32), 4,
+    )  # fmt: skip
+    assert 0 <= found[0] <= 4
+
+
+def test_joint_weights_of_unknown_users_and_items():
+    _, triangle, squares, _ = joint_case()
+    found = kernel.offsets_by_joint_weights(
+        np.array([-1, 0, 0]), np.array([2, -1, 3]), np.array([0, 1]), np.array([3]),
+        np.ones(1), triangle, triangle, squares, 4,
+    )  # fmt: skip
+    assert found.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_pair_has_the_same_bits_in_any_company():
+    _, triangle, squares, rng = joint_case()
+    rated = np.sort(rng.choice(30, 12, replace=False))
+    residual = rng.normal(0, 1, 12)
+    ask = (np.array([0, 12]), rated, residual, triangle, triangle, squares, 8)
+    whole = kernel.offsets_by_joint_weights(np.zeros(30), np.arange(30), *ask)
+    for i in range(30):
+        alone = kernel.offsets_by_joint_weights(np.zeros(1), np.array([i]), *ask)
+        assert alone[0] == whole[i]
+
+
+def test_products_are_shrunk_to_the_mean_of_all():
+    n = np.array([5, 0, 2], np.int32)
+    products = np.array([0.4, np.nan, -0.1], np.float32)
+    squares = np.array([0.5, 1.0, 2.0], np.float32)
+    mean = kernel.mean_product(products, n)
+    assert mean == pytest.approx((5 * 0.4 - 2 * 0.1) / 7, rel=1e-6)
+    similarity = np.empty(3, np.float32)
+    kernel.shrink_products(products, n, squares, mean, 10.0, 3.0, 2, similarity)
+    expected = [4 / 7 * 0.4 / np.sqrt(0.5), 0.0, 1 / 4 * -0.1 / np.sqrt(2.0)]
+    np.testing.assert_allclose(similarity, expected, rtol=1e-6)
+    expected = [(2.0 + 10 * mean) / 15, mean, (-0.2 + 10 * mean) / 12]
+    np.testing.assert_allclose(products, expected, rtol=1e-6)

@@ -40,6 +40,31 @@ class TestItemKNN(EstimatorContract):
     history_is_of_predictions = False
 
 
+class TestItemKNNByMse(EstimatorContract):
+    model_class = nd.ItemKNN
+    expected_rmse = (0.4, 0.7)
+    options: ClassVar[dict[str, Any]] = {
+        "weights": "mse", "n_neighbors": 10, "shrinkage": 3, "power": 4, "damping": 0.1,
+    }  # fmt: skip
+    history_is_of_predictions = False
+
+
+class TestItemKNNBySupport(EstimatorContract):
+    model_class = nd.ItemKNN
+    expected_rmse = (0.6, 0.85)
+    options: ClassVar[dict[str, Any]] = {"weights": "support", "n_neighbors": 10, "power": 2}
+    history_is_of_predictions = False
+
+
+class TestItemKNNByJointWeights(EstimatorContract):
+    model_class = nd.ItemKNN
+    expected_rmse = (0.5, 0.7)
+    options: ClassVar[dict[str, Any]] = {
+        "weights": "joint", "n_neighbors": 10, "shrinkage": 10, "beta": 20, "ridge": 0.1,
+    }  # fmt: skip
+    history_is_of_predictions = False
+
+
 class TestALS(EstimatorContract):
     model_class = nd.ALS
     expected_rmse = (0.3, 0.4)
