@@ -76,7 +76,7 @@ def test_recommend_without_a_store(cli: Callable[..., Any], work: Path) -> None:
         "unrecognized arguments: --user"
         in cli("recommend", "--offline", "mine.csv", "items", "--user", "7", code=2).stderr
     )
-    assert "--scale LOW HIGH" in cli("recommend", "--offline", "--help").stdout
+    assert "--scale LOW HIGH" in cli("recommend", "--offline", "a", "b", "--help").stdout
     assert "--offline" in cli("recommend", "--help").stdout
     assert "expected MODEL, or --offline" in cli("recommend", code=2).stderr
 

@@ -246,7 +246,13 @@ def test_split(settings: tuple[str, ...], work: Path, tmp_path: Path, cli: Any) 
 
 def test_run_lists_its_flows(cli: Any) -> None:
     found = cli("run", "--list", "--json")
-    assert set(found.json["flows"]) == {"canopy_lab", "movielens", "netflix_prize", "quickstart"}
+    assert set(found.json["flows"]) == {
+        "canopy_lab",
+        "movielens",
+        "neighbors_lab",
+        "netflix_prize",
+        "quickstart",
+    }
     assert found.err == ""
     said = cli("run", "--list").out
     assert all(re.search(rf"│ {name} ", said) for name in found.json["flows"])

@@ -16,7 +16,7 @@ import pytest
 import netflixdask
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOWS = {"quickstart", "movielens", "netflix_prize", "canopy_lab"}
+FLOWS = {"quickstart", "movielens", "neighbors_lab", "netflix_prize", "canopy_lab"}
 
 
 def _run(*command: str | Path, cwd: Path) -> str:

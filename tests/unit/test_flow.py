@@ -108,7 +108,13 @@ def test_a_failure_is_recorded_and_the_next_run_goes_on_from_there(tmp_path: Pat
 
 
 def test_flows_that_come_with_the_package() -> None:
-    assert set(find_flows()) == {"canopy_lab", "movielens", "netflix_prize", "quickstart"}
+    assert set(find_flows()) == {
+        "canopy_lab",
+        "movielens",
+        "neighbors_lab",
+        "netflix_prize",
+        "quickstart",
+    }
     for name in find_flows():
         file = load_flow(name)
         assert file.title.endswith(".")
