@@ -51,7 +51,8 @@ class TestItemKNNByMse(EstimatorContract):
 
 class TestItemKNNBySupport(EstimatorContract):
     model_class = nd.ItemKNN
-    expected_rmse = (0.6, 0.85)
+    # Who rated what is drawn without regard to taste here, so nothing is learned beyond the biases.
+    expected_rmse = (0.8, 0.95)
     options: ClassVar[dict[str, Any]] = {"weights": "support", "n_neighbors": 10, "power": 2}
     history_is_of_predictions = False
 
