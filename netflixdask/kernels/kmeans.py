@@ -12,6 +12,8 @@ that is, the rating times the scale of the store.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +69,7 @@ def sort_strip(
     stop: int,
     end: NDArray[np.int64],
     user: NDArray[np.int64],
-    value: NDArray[np.float64],
+    value: NDArray[Any],
 ) -> None:
     """Sort the ratings of a strip of users by item, users ascending inside an item.
 
@@ -80,7 +82,7 @@ def sort_strip(
         stop: row after the last one.
         end: int64[n_items + 1], overwritten: where the run of each item ends.
         user: int64[n], overwritten: row of each rating, counted from ``first``.
-        value: float64[n], overwritten.
+        value: float64[n] or int64[n], overwritten.
     """
     end[:] = 0
     for p in range(indptr[first], indptr[stop]):
@@ -102,18 +104,17 @@ def add_unit_products(
     code: NDArray[np.unsignedinteger],
     offset: int,
     cluster_of: NDArray[np.int32],
-    unit: NDArray[np.float64],
+    unit: NDArray[np.int64],
     n_clusters: int,
     pair_ptr: NDArray[np.int64],
     clusters: NDArray[np.int32],
-    products: NDArray[np.float64],
+    products: NDArray[np.int64],
 ) -> None:
     """Add the users of a block to the products of items with the sums of unit vectors.
 
     The centroid of a cluster is the sum of its members' vectors, each scaled to the same length,
     whose cosine to the members is the highest possible (spherical k-means; Dhillon and Modha
-    2001, section 2). A member's entry at a user is ``rint(value * unit)``, a fixed-point number.
-    The float64 here hold whole numbers below 2**53, hence are added exactly in any order.
+    2001, section 2). A member's entry at a user is ``value * unit``, a fixed-point number.
 
     Users are taken by :data:`STRIP` and their ratings by item, so that an item's products are
     fetched once a strip and the strip's centroid entries stay in the cache.
@@ -124,26 +125,25 @@ def add_unit_products(
         code: uint8 or uint16[n_ratings].
         offset: value of code 0.
         cluster_of: int32[n_items], the cluster whose centroid the item is part of, -1 for none.
-        unit: float64[n_items], fixed-point scale over the item's norm.
+        unit: int64[n_items], fixed-point scale over the item's norm.
         n_clusters: all clusters.
         pair_ptr: int64[n_items + 1].
         clusters: int32[n_pairs].
-        products: float64[n_pairs], updated in place: ``sum_u value[i, u] * centroid[c, u]``.
+        products: int64[n_pairs], updated in place: ``sum_u value[i, u] * centroid[c, u]``.
     """
     n_rows, n_items = len(indptr) - 1, len(cluster_of)
-    entry = np.zeros((STRIP, n_clusters))
+    entry = np.zeros((STRIP, n_clusters), np.int64)
     end = np.empty(n_items + 1, np.int64)
     for first in range(0, n_rows, STRIP):
         stop = min(first + STRIP, n_rows)
         user = np.empty(indptr[stop] - indptr[first], np.int64)
-        value = np.empty(len(user))
+        value = np.empty(len(user), np.int64)
         sort_strip(indptr, src, code, offset, first, stop, end, user, value)
         for row in range(first, stop):
             for p in range(indptr[row], indptr[row + 1]):
                 cluster = cluster_of[src[p]]
                 if cluster >= 0:
-                    whole = np.int64(code[p]) + offset
-                    entry[row - first, cluster] += np.rint(whole * unit[src[p]])
+                    entry[row - first, cluster] += (np.int64(code[p]) + offset) * unit[src[p]]
         at = 0
         for item in range(n_items):
             low, high = pair_ptr[item], pair_ptr[item + 1]
@@ -158,18 +158,53 @@ def add_unit_products(
                 else:
                     for q in range(high - low):
                         sums[q] += x * line[chosen[q]]
-        entry[:] = 0.0
+        entry[:] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def add_dots(
+    indptr: NDArray[np.int64],
+    src: NDArray[np.int32],
+    code: NDArray[np.unsignedinteger],
+    offset: int,
+    row_of: NDArray[np.int32],
+    dots: NDArray[np.int64],
+) -> None:
+    """Add the users of a block to the dot products of chosen items with each other.
+
+    Args:
+        indptr: int64[n_rows + 1], row pointers of the by-user block.
+        src: int32[n_ratings], item numbers.
+        code: uint8 or uint16[n_ratings].
+        offset: value of code 0.
+        row_of: int32[n_items], row and column of ``dots`` that belong to the item, -1 for none.
+        dots: int64[n, n], updated in place.
+    """
+    row = np.empty(len(dots), np.int64)
+    value = np.empty(len(dots), np.int64)
+    for user in range(len(indptr) - 1):
+        n = 0
+        for p in range(indptr[user], indptr[user + 1]):
+            if row_of[src[p]] >= 0:
+                row[n] = row_of[src[p]]
+                value[n] = np.int64(code[p]) + offset
+                n += 1
+        for a in range(n):
+            line = dots[row[a]]
+            for b in range(n):
+                line[row[b]] += value[a] * value[b]
 
 
 @numba.njit(nogil=True, cache=True)
 def best_cosine(
     pair_ptr: NDArray[np.int64],
     clusters: NDArray[np.int32],
-    products: NDArray[np.float64],
+    products: NDArray[np.int64],
     cluster_of: NDArray[np.int32],
-    unit: NDArray[np.float64],
+    unit: NDArray[np.int64],
+    inverse: NDArray[np.float64],
     scale: float,
-    n_clusters: int,
+    squared: NDArray[np.float64],
     best: NDArray[np.int32],
     similarity: NDArray[np.float64],
 ) -> None:
@@ -182,25 +217,27 @@ def best_cosine(
     Args:
         pair_ptr: int64[n_items + 1].
         clusters: int32[n_pairs].
-        products: float64[n_pairs], as :func:`add_unit_products` left them.
-        cluster_of: int32[n_items], the clusters that the centroids were made of.
-        unit: float64[n_items], fixed-point scale over the item's norm, 0 for an item of norm 0.
+        products: int64[n_pairs], as :func:`add_unit_products` left them.
+        cluster_of: int32[n_items], the clusters that the centroids were made of; a member's own
+            cluster must be among its candidates.
+        unit: int64[n_items], fixed-point scale over the item's norm, 0 for an item of norm 0.
+        inverse: float64[n_items], 1 over the norm, 0 for an item of norm 0.
         scale: the fixed-point scale.
-        n_clusters: all clusters.
+        squared: float64[n_clusters], overwritten with the squared norms of the centroids.
         best: int32[n_items], overwritten; -1 for an item without candidates.
         similarity: float64[n_items], overwritten.
     """
-    squared = np.zeros(n_clusters)
+    squared[:] = 0.0
     for item in range(len(best)):
         for q in range(pair_ptr[item], pair_ptr[item + 1]):
             if clusters[q] == cluster_of[item]:
-                squared[clusters[q]] += products[q] * (unit[item] / scale) / scale
+                squared[clusters[q]] += (products[q] / scale) * (unit[item] / scale)
     for item in range(len(best)):
         best[item] = -1
         similarity[item] = -np.inf
         for q in range(pair_ptr[item], pair_ptr[item + 1]):
             if squared[clusters[q]] > 0.0:
-                cosine = products[q] * (unit[item] / scale) / scale
+                cosine = (products[q] / scale) * inverse[item]
                 cosine = min(cosine / np.sqrt(squared[clusters[q]]), 1.0)
                 if cosine > similarity[item]:
                     best[item] = clusters[q]

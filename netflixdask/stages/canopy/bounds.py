@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from netflixdask.errors import ConfigError
@@ -34,10 +35,12 @@ class Bounds(NamedTuple):
     t2: float
 
 
-def bounds_in_force(
-    config: CanopyConfig, items: Items, blocks: Sequence[Any], *, engine: Engine
-) -> Bounds:
-    """Return the bounds, proposing in strict mode those that are not given.
+def bounds_in_force(config: CanopyConfig, proposal: Callable[[], Bounds]) -> Bounds:
+    """Return the bounds; in strict mode, those that are not given are proposed.
+
+    Args:
+        config: options.
+        proposal: looks at a sample; called only if a bound is missing.
 
     Raises:
         ConfigError: if a bound that was given is in the wrong order with the proposed one.
@@ -46,7 +49,7 @@ def bounds_in_force(
     if config.mode == "hadoop":
         return Bounds(HADOOP_LOOSE if t1 is None else t1, HADOOP_TIGHT if t2 is None else t2)
     if t1 is None or t2 is None:
-        proposed = propose(items, config.seed, blocks, engine=engine)
+        proposed = proposal()
         # A bound that was given moves the other one out of its way.
         if t2 is None:
             t2 = proposed.t2 if t1 is None or t1 < proposed.t2 else (1 + t1) / 2
@@ -74,10 +77,35 @@ def propose(items: Items, seed: int, blocks: Sequence[Any], *, engine: Engine) -
     rated = np.flatnonzero(items.n_raters > 0).astype(np.int32)
     if len(rated) < 2:
         return Bounds(0.0, 0.5)
-    words = np.zeros(items.n_items, np.uint64)
-    keyed_words(seed, STREAM_SAMPLE_ITEMS, hash_ids(items.ids), words)
-    sample = rated[np.lexsort((rated, words[rated]))[:SAMPLE]]
+    sample = draw_sample(items.n_raters, items.ids, seed)
     common = count_common_raters(sample, rated, items.n_items, blocks, engine=engine)
+    return propose_from(items, sample, rated, common)
+
+
+def draw_sample(
+    n_raters: NDArray[np.int64], ids: pa.ChunkedArray, seed: int, size: int = SAMPLE
+) -> NDArray[np.int32]:
+    """Return at most ``size`` rated items, drawn by seed and raw id."""
+    rated = np.flatnonzero(n_raters > 0).astype(np.int32)
+    words = np.zeros(len(n_raters), np.uint64)
+    keyed_words(seed, STREAM_SAMPLE_ITEMS, hash_ids(ids), words)
+    return rated[np.lexsort((rated, words[rated]))[:size]]
+
+
+def propose_from(
+    items: Items,
+    sample: NDArray[np.int32],
+    rated: NDArray[np.int32],
+    common: NDArray[np.int32],
+) -> Bounds:
+    """Propose bounds out of a sample's common raters with all rated items.
+
+    Args:
+        items: what the preparation found.
+        sample: int32[n], item numbers.
+        rated: int32[m], item numbers.
+        common: int32[n, m].
+    """
     similarity = cheap_similarity("strict", common, items.n_raters[sample], items.n_raters[rated])
     similarity[sample[:, None] == rated[None, :]] = -1.0
     return bounds_of(similarity)

@@ -21,6 +21,7 @@ class Candidates:
     """int64[n_items + 1], where each item's candidates begin."""
     cluster: NDArray[np.int32]
     """int32[n_pairs], ascending for each item."""
+    n_clusters: int
 
     @property
     def n_pairs(self) -> int:
@@ -61,7 +62,21 @@ def candidates_in_canopies(
     np.cumsum(np.bitwise_count(found).sum(axis=1, dtype=np.int64), out=ptr[1:])
     listed = np.empty(ptr[-1], np.int32)
     kernels.list_bits(found, listed)
-    return Candidates(ptr, listed)
+    return Candidates(ptr, listed, n_clusters)
+
+
+def every_cluster(n_clusters: int, of: NDArray[np.bool_]) -> Candidates:
+    """Return all clusters as candidates of some items, and none of the others.
+
+    Args:
+        n_clusters: all clusters.
+        of: bool[n_items].
+    """
+    ptr = np.zeros(len(of) + 1, np.int64)
+    np.cumsum(of * n_clusters, out=ptr[1:])
+    return Candidates(
+        ptr, np.tile(np.arange(n_clusters, dtype=np.int32), np.count_nonzero(of)), n_clusters
+    )
 
 
 def _bit(number: NDArray[Any]) -> NDArray[np.uint64]:

@@ -6,34 +6,41 @@ the variants of McCallum, Nigam and Ungar, KDD 2000, section 2.2.2), and every c
 whose canopies hold no home. The centroid is the sum of its members' unit vectors, which is the
 best one under cosine, so the mean similarity never falls from one round to the next.
 
-As map/reduce over by-user blocks::
+What a round needs are the products of items with centroids; no centroid (``n_clusters * n_users``
+numbers) is ever held or moved. They are made in one of two ways, with the same numbers:
+
+* from the sums of all pairs of items, where these are held
+  (:mod:`netflixdask.stages.canopy.held`);
+* by a pass over the by-user blocks, for more items than that
+  (:class:`netflixdask.stages.canopy.products.StreamedProducts`)::
 
     map       a user's entry of every centroid, from the items that the user rated; its
-              products with the items that the user rated    -> float64[n_pairs], whole numbers
+              products with the items that the user rated    -> int64[n_pairs]
     combine   add
     reduce    each item's best candidate; the new memberships are the new centroids
 
-Memory of a map task: ``8 * n_pairs`` bytes of products and ``4 * n_pairs`` of candidates, where
-``n_pairs <= n_items * n_clusters``; no centroid (``n_clusters * n_users``) is ever held or moved.
+Memory of a map task of the second way: ``8 * n_pairs`` bytes of products, ``4 * n_pairs`` of
+candidates and ``1024 * n_clusters`` of centroid entries, where ``n_pairs <= n_items * n_clusters``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.errors import InputError
 from netflixdask.kernels import kmeans as kernels
-from netflixdask.mapreduce import Engine, Key, MapReduce, run
-from netflixdask.stages.canopy.candidates import Candidates, candidates_in_canopies
-from netflixdask.stages.canopy.common import MAPS_PER_THREAD
+from netflixdask.stages.canopy.candidates import (
+    Candidates,
+    candidates_in_canopies,
+    every_cluster,
+)
 from netflixdask.stages.canopy.mark import Memberships
-from netflixdask.stages.canopy.prepare import Items, Ratings, block_arrays
-from netflixdask.store.blocks import RatingBlock, owned
+from netflixdask.stages.canopy.prepare import Items
+from netflixdask.stages.canopy.products import Products
 
 AT_CENTRE = 1.0 - 1e-9
 """An item that similar to its centroid cannot be moved closer to one of its own."""
@@ -55,74 +62,74 @@ class Clusters:
     notes: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Memo:
-    """What one round tells every map task; handed over once, not with each task."""
-
-    cluster: NDArray[np.int32]
-    """int32[n_items], the members that the centroids are made of, -1 for none."""
-    unit: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class UnitProducts(MapReduce[list[Any], NDArray[np.float64]]):
-    """Products of every pair; a partition is ``[by-user block, Candidates, Memo]``."""
-
-    n_clusters: int
-    offset: int
-    name: ClassVar[str] = "kmeans-assign"
-
-    def map_partition(self, blocks: Iterable[list[Any]]) -> dict[Key, NDArray[np.float64]]:
-        """Add all blocks of the task."""
-        products: NDArray[np.float64] | None = None
-        for part in blocks:
-            block: RatingBlock = part[0]
-            if products is None:
-                ptr, cluster = part[1].arrays()
-                member = owned(part[2].cluster, np.int32)
-                unit = owned(part[2].unit, np.float64)
-                products = np.zeros(len(cluster))
-            kernels.add_unit_products(
-                *block_arrays(block),
-                self.offset,
-                member,
-                unit,
-                self.n_clusters,
-                ptr,
-                cluster,
-                products,
-            )
-        assert products is not None
-        return {(): products}
-
-    def combine(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Add: whole numbers below 2**53, exact in any order."""
-        a += b
-        return a
-
-    def finalize(self, key: Key, acc: NDArray[np.float64]) -> Any:
-        """Return the products."""
-        return acc
-
-
 def unit_scale(items: Items) -> float:
-    """Return the fixed-point scale of unit vectors, a power of two of at most ``2**32``.
+    """Return the fixed-point scale of unit vectors, a power of two of at most ``2**40``.
 
     A product, and every partial sum of it, is at most ``norm * n_items * scale`` (Cauchy and
-    Schwarz, a centroid of all items), which is kept below ``2**52``: float64 then holds it whole.
+    Schwarz, a centroid of all items), which is kept below ``2**62``.
 
     Raises:
         InputError: if the ratings of one item are so many and large that no scale is left.
     """
     largest = float(np.sqrt(items.squares.max(initial=1))) * max(items.n_items, 1)
-    bits = min(32, 51 - int(np.ceil(np.log2(max(largest, 1.0)))))
-    if bits < 8:
+    bits = min(40, 61 - int(np.ceil(np.log2(max(largest, 1.0)))))
+    if bits < 16:
         raise InputError(
             f"canopy: {items.n_items} items, the longest vector of norm "
             f"{largest / max(items.n_items, 1):.0f}, leave {bits} bits for exact sums; expected at "
-            "least 8: fewer items, or ratings of a coarser step"
+            "least 16: fewer items, or ratings of a coarser step"
         )
     return float(2**bits)
+
+
+class Assigner:
+    """Finds the best candidate centroid of every item."""
+
+    def __init__(self, items: Items, products: Products) -> None:
+        self.source = products
+        self.scale = unit_scale(items)
+        norm = np.sqrt(items.squares)
+        self.inverse = np.divide(1.0, norm, out=np.zeros(items.n_items), where=norm > 0)
+        self.unit = np.rint(self.scale * self.inverse).astype(np.int64)
+
+    def assign(
+        self, member: NDArray[np.int32], candidates: Candidates
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+        """Return each item's best candidate, its cosine, and the centroids' squared norms."""
+        best = np.empty(len(member), np.int32)
+        similarity = np.empty(len(member))
+        squared = np.empty(candidates.n_clusters)
+        kernels.best_cosine(
+            *candidates.arrays(),
+            self.source.products(member, self.unit, candidates),
+            member,
+            self.unit,
+            self.inverse,
+            self.scale,
+            squared,
+            best,
+            similarity,
+        )
+        return best, similarity, squared
+
+    def inner(
+        self, member: NDArray[np.int32], chosen: NDArray[np.int32], n_clusters: int
+    ) -> NDArray[np.float64]:
+        """Return float64[n, n_clusters]: inner products of unit vectors with centroids.
+
+        Divided by the size of the cluster, such a product is the mean cosine to its members.
+
+        Args:
+            member: int32[n_items], the clusters.
+            chosen: ascending item numbers.
+            n_clusters: all clusters.
+        """
+        wanted = np.zeros(len(member), np.bool_)
+        wanted[chosen] = True
+        found = self.source.products(member, self.unit, every_cluster(n_clusters, wanted))
+        of_clusters: NDArray[np.float64] = found.reshape(len(chosen), n_clusters) / self.scale
+        of_clusters *= self.inverse[chosen, None]
+        return of_clusters
 
 
 def cluster_strict(
@@ -130,9 +137,7 @@ def cluster_strict(
     members: Memberships,
     seeds: NDArray[np.int32],
     rounds: int,
-    ratings: Ratings,
-    *,
-    engine: Engine,
+    assigner: Assigner,
 ) -> Clusters:
     """Run k-means and return each item's cluster and cosine to its centroid.
 
@@ -145,48 +150,21 @@ def cluster_strict(
         members: every item's canopies; every item has at least one.
         seeds: int32[n_clusters], distinct items, the first centroids.
         rounds: assignments at most, each of which makes new centroids.
-        ratings: the by-user blocks.
-        engine: where the tasks run.
+        assigner: finds each item's best candidate.
     """
     n_clusters = len(seeds)
     home = seeds.copy()
-    scale = unit_scale(items)
-    unit = np.where(items.squares > 0, scale / np.sqrt(np.maximum(items.squares, 1)), 0.0)
     nowhere = np.zeros(items.n_items, np.bool_)
     candidates = _candidates(members, home, nowhere)
     everywhere = np.diff(candidates.ptr) == 0
     if everywhere.any():
         candidates = _candidates(members, home, everywhere)
-
-    def assign(member: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        shared = engine.put(candidates, name="kmeans-candidates")
-        memo = engine.put(Memo(member, unit), name="kmeans-members")
-        products = run(
-            UnitProducts(n_clusters, ratings.offset),
-            [[block, shared, memo] for block in ratings.blocks],
-            engine=engine,
-            n_maps=MAPS_PER_THREAD * engine.n_threads,
-        )[()]
-        best = np.empty(items.n_items, np.int32)
-        similarity = np.empty(items.n_items)
-        kernels.best_cosine(
-            *candidates.arrays(),
-            owned(products, np.float64),
-            member,
-            unit,
-            scale,
-            n_clusters,
-            best,
-            similarity,
-        )
-        return best, similarity
-
     cluster = np.full(items.n_items, -1, np.int32)
     cluster[seeds] = np.arange(n_clusters, dtype=np.int32)
     curve: list[dict[str, Any]] = []
     converged = False
     for number in range(1, rounds + 1):
-        best, similarity = assign(cluster)
+        best, similarity, _ = assigner.assign(cluster, candidates)
         moved = int(np.count_nonzero(best != cluster))
         taken = refill_empty(best, similarity, items.squares > 0, n_clusters)
         curve.append(
@@ -209,7 +187,7 @@ def cluster_strict(
             candidates = _candidates(members, home, everywhere)
     if not converged:
         # The viewer's pass: the last centroids, and no new ones.
-        cluster, similarity = assign(cluster)
+        cluster, similarity, _ = assigner.assign(cluster, candidates)
     notes = {"items_compared_with_all": int(everywhere.sum()), "pairs_compared": candidates.n_pairs}
     return Clusters(seeds, cluster, similarity, curve, converged, notes)
 

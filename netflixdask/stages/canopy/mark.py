@@ -109,13 +109,63 @@ def mark(
         np.concatenate([part[column] for part in parts]) if parts else np.empty(0, dtype)
         for column, dtype in enumerate((np.int32, np.int32, np.float32))
     )
+    return memberships(items, centers, item, canopy, similarity)
+
+
+def mark_among(
+    items: Items,
+    centers: NDArray[np.int32],
+    a: NDArray[np.int32],
+    b: NDArray[np.int32],
+    similarity: NDArray[np.float64],
+) -> Memberships:
+    """Return every item's canopies out of the pairs above the loose bound (strict).
+
+    Args:
+        items: what the preparation found.
+        centers: int32[n_canopies].
+        a: int32[n], one item of each pair that has a centre.
+        b: int32[n], the other one.
+        similarity: float64[n].
+    """
+    canopy_of = np.full(items.n_items, -1, np.int32)
+    canopy_of[centers] = np.arange(len(centers), dtype=np.int32)
+    left, right = canopy_of[a] >= 0, canopy_of[b] >= 0
+    single = similarity.astype(np.float32)
+    return memberships(
+        items,
+        centers,
+        np.concatenate([centers, b[left], a[right]]),
+        np.concatenate([canopy_of[centers], canopy_of[a[left]], canopy_of[b[right]]]),
+        np.concatenate([np.ones(len(centers), np.float32), single[left], single[right]]),
+    )
+
+
+def memberships(
+    items: Items,
+    centers: NDArray[np.int32],
+    item: NDArray[np.int32],
+    canopy: NDArray[np.int32],
+    similarity: NDArray[np.float32],
+) -> Memberships:
+    """Sort memberships by item, then canopy; in strict mode, give each other item its own canopy.
+
+    Args:
+        items: what the preparation found.
+        centers: int32[n_canopies].
+        item: int32[n], in any order.
+        canopy: int32[n].
+        similarity: float32[n].
+    """
+    everyone = np.arange(items.n_items, dtype=np.int32)
     alone = np.empty(0, np.int32)
     if items.mode == "strict":
         alone = np.setdiff1d(everyone, item).astype(np.int32)
         own = np.arange(len(centers), len(centers) + len(alone), dtype=np.int32)
         item, canopy = np.concatenate([item, alone]), np.concatenate([canopy, own])
         similarity = np.concatenate([similarity, np.ones(len(alone), np.float32)])
-    order = np.lexsort((canopy, item))
+    key = item.astype(np.int64) * (len(centers) + len(alone)) + canopy  # one key sorts fast
+    order = np.argsort(key)
     ptr = np.zeros(items.n_items + 1, np.int64)
     np.cumsum(np.bincount(item, minlength=items.n_items), out=ptr[1:])
     return Memberships(

@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import InputError
 from netflixdask.kernels import kmeans as kernels
-from netflixdask.kernels.philox import keyed_words
 from netflixdask.mapreduce import Engine, Handle, Key, MapReduce, run
-from netflixdask.random import STREAM_KMEANS_CENTERS, hash_ids
-from netflixdask.stages.canopy.config import CanopyConfig, Init, Mode
+from netflixdask.stages.canopy.config import CanopyConfig, Mode
 from netflixdask.store.blocks import BlockLoader, RatingBlock, owned
 from netflixdask.store.ratings import RatingsStore
 
@@ -38,14 +36,14 @@ class Items:
     n_raters: NDArray[np.int64]
     squares: NDArray[np.int64]
     """Sum of squared values."""
-    last_user: NDArray[np.int64]
-    """Highest user number among the raters, -1 without raters."""
-    last_value: NDArray[np.int64]
-    """The value that this user gave."""
     order: NDArray[np.int32]
     """Item numbers as they are visited."""
     mapper: NDArray[np.int32]
     """The logical mapper that each item belongs to."""
+    last_user: NDArray[np.int64]
+    """Highest user number among the raters, -1 without raters; empty in strict mode."""
+    last_value: NDArray[np.int64]
+    """The value that this user gave; empty in strict mode."""
 
     @property
     def n_items(self) -> int:
@@ -161,18 +159,30 @@ def prepare(
         engine=engine,
         n_maps=2 * engine.n_threads,
     )
-    n_raters, squares, last_user, last_value = margins[()]
+    return items_of(store, config, *margins[()])
+
+
+def items_of(
+    store: RatingsStore,
+    config: CanopyConfig,
+    n_raters: NDArray[np.int64],
+    squares: NDArray[np.int64],
+    last_user: NDArray[np.int64] | None = None,
+    last_value: NDArray[np.int64] | None = None,
+) -> Items:
+    """Return what every step knows of the items, out of their margins."""
     ids = store.items.column("item_id")
     keys = text_keys(ids)
+    nothing = np.empty(0, np.int64)
     return Items(
         ids=ids,
         mode=config.mode,
         n_raters=n_raters,
         squares=squares,
-        last_user=last_user,
-        last_value=last_value,
         order=visiting_order(config.mode, keys, n_raters),
         mapper=logical_mappers(keys, config.logical_maps),
+        last_user=nothing if last_user is None else last_user,
+        last_value=nothing if last_value is None else last_value,
     )
 
 
@@ -210,19 +220,3 @@ def logical_mappers(keys: Sequence[bytes], n_maps: int) -> NDArray[np.int32]:
             value = (31 * value + (byte if byte < 128 else byte - 256)) & 0xFFFFFFFF
         found[item] = (value & 0x7FFFFFFF) % n_maps
     return found
-
-
-def first_centers(
-    init: Init, seed: int, ids: pa.ChunkedArray, n_raters: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """Return all item numbers in the order in which they are taken as first centres of k-means.
-
-    ``most_rated``: most raters first. ``random``: by a random word keyed by seed and raw id, so
-    the draw does not change when items are numbered anew. Ties to the lowest number.
-    """
-    numbers = np.arange(len(n_raters))
-    if init == "most_rated":
-        return np.lexsort((numbers, -n_raters)).astype(np.int32)
-    words = np.zeros(len(n_raters), np.uint64)
-    keyed_words(seed, STREAM_KMEANS_CENTERS, hash_ids(ids), words)
-    return np.lexsort((numbers, words)).astype(np.int32)

@@ -9,6 +9,9 @@ The choice is sequential, but what it looks at is not: it advances in rounds of
 so far and with each other over all by-user blocks in parallel. Cost: one pass over the ratings a
 round, and ``sum over users of (items rated) * (centres and same-round candidates rated)``
 additions in all. Memory: ``4 * ROUND * (centres + ROUND)`` bytes a map task.
+
+Where the pairs of all items are held (:mod:`netflixdask.stages.canopy.held`), those that are too
+close are listed once and the choice is made on the lists; the outcome is the same.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netflixdask.kernels.item_pairs import list_neighbors
 from netflixdask.mapreduce import Engine
 from netflixdask.stages.canopy.common import cheap_similarity, count_common_raters
 from netflixdask.stages.canopy.prepare import Items
@@ -80,3 +84,39 @@ def _greedy(
                 chosen[len(centers) + row] = True
         centers = columns[chosen]
     return centers
+
+
+def select_among(items: Items, a: NDArray[np.int32], b: NDArray[np.int32]) -> Selection:
+    """Select the canopy centres out of the pairs that are too close.
+
+    Memory: 24 bytes a pair.
+
+    Args:
+        items: what the preparation found.
+        a: int32[n], one item of each pair more similar than the tight bound.
+        b: int32[n], the other one.
+    """
+    pointers = np.zeros(items.n_items + 1, np.int64)
+    close, at = np.empty(2 * len(a), np.int32), np.empty(2 * len(a), np.int32)
+    list_neighbors(a, b, pointers, close, at)
+    emitted = _greedy_among(items.order, items.mapper, pointers, close)
+    if not items.mapper.any():
+        return Selection(emitted, emitted)
+    one = np.zeros(items.n_items, np.int32)
+    return Selection(emitted, _greedy_among(emitted, one, pointers, close))
+
+
+def _greedy_among(
+    candidates: NDArray[np.int32],
+    group: NDArray[np.int32],
+    pointers: NDArray[np.int64],
+    close: NDArray[np.int32],
+) -> NDArray[np.int32]:
+    near = np.zeros(len(group), np.bool_)
+    centers = []
+    for item in candidates.tolist():
+        if not near[item]:
+            centers.append(item)
+            others = close[pointers[item] : pointers[item + 1]]
+            near[others[group[others] == group[item]]] = True
+    return np.array(centers, np.int32)

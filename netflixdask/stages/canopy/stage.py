@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,24 @@ from numpy.typing import NDArray
 from netflixdask.mapreduce import Engine
 from netflixdask.progress import say
 from netflixdask.stages.canopy import viewer
-from netflixdask.stages.canopy.bounds import Bounds, bounds_in_force
+from netflixdask.stages.canopy.bounds import Bounds, bounds_in_force, propose
 from netflixdask.stages.canopy.config import CanopyConfig
-from netflixdask.stages.canopy.kmeans import Clusters, cluster_strict
+from netflixdask.stages.canopy.held import held_bytes, sum_pairs
+from netflixdask.stages.canopy.kmeans import Assigner, Clusters, cluster_strict
 from netflixdask.stages.canopy.kmeans_hadoop import cluster_hadoop
-from netflixdask.stages.canopy.mark import Memberships, mark, sharing_pairs
-from netflixdask.stages.canopy.prepare import Items, Ratings, first_centers, load_ratings, prepare
-from netflixdask.stages.canopy.select import Selection, select_centers
+from netflixdask.stages.canopy.lists import Sample, load_lists
+from netflixdask.stages.canopy.mark import Memberships, mark, mark_among, sharing_pairs
+from netflixdask.stages.canopy.prepare import (
+    Items,
+    Ratings,
+    items_of,
+    load_ratings,
+    prepare,
+    whole_values,
+)
+from netflixdask.stages.canopy.products import Products, StreamedProducts
+from netflixdask.stages.canopy.seeds import choose_seeds
+from netflixdask.stages.canopy.select import Selection, select_among, select_centers
 from netflixdask.store.artifacts import Artifact, new_artifact
 from netflixdask.store.ratings import RatingsStore
 
@@ -38,10 +50,12 @@ def canopy(
     clustered item), ``seeds`` (a row a cluster), ``items``. The same bits for any number of
     workers, threads, tasks and blocks.
 
-    Memory over all workers: the by-user ratings (5 bytes each, 8 a user), and in a map task at
-    most 128 MB of counts or 12 bytes (hadoop: 28) a pair of an item and a candidate cluster, of
-    which there are at most ``n_items * n_clusters``; what two map tasks a thread have counted
-    waits until it is added. This process holds the memberships (8 bytes each) and the pairs.
+    Strict mode holds the sums of all pairs of items if they take at most ``pair_bytes``; for what
+    that needs see :mod:`netflixdask.stages.canopy.held`. Otherwise, memory over all workers: the
+    by-user ratings (5 bytes each, 8 a user), and in a map task at most 128 MB of counts or 12
+    bytes (hadoop: 28) a pair of an item and a candidate cluster, of which there are at most
+    ``n_items * n_clusters``; what two map tasks a thread have counted waits until it is added.
+    This process holds the memberships (8 bytes each) and the pairs of items and candidates.
 
     Args:
         store: the ratings.
@@ -56,18 +70,13 @@ def canopy(
         StoreError: if ``out`` exists and may not be replaced.
     """
     with new_artifact(out, KIND, overwrite=overwrite) as writer:
-        with engine.stage("canopy-prepare"):
-            ratings = load_ratings(store, engine=engine)
-            items = prepare(store, config, ratings, engine=engine)
-            bounds = bounds_in_force(config, items, ratings.blocks, engine=engine)
-        with engine.stage("canopy-select"):
-            selection = select_centers(items, bounds.t2, ratings.blocks, engine=engine)
-        with engine.stage("canopy-mark"):
-            members = mark(items, selection.centers, bounds.t1, ratings.blocks, engine=engine)
-            sharing = sharing_pairs(members, engine=engine)
+        held = config.mode == "strict" and held_bytes(store.n_items) <= config.pair_bytes
+        found = (_from_pairs if held else _from_ratings)(store, config, engine)
+        items, members = found.items, found.members
         with engine.stage("canopy-kmeans"):
-            seeds = choose_seeds(config, items, members)
-            clusters = _cluster(config, bounds, items, members, seeds, ratings, engine)
+            seeds = choose_seeds(config, items, members, found.products)
+            clusters = _cluster(config, found, seeds, engine)
+            sharing = sharing_pairs(members, engine=engine)
         with engine.stage("canopy-viewer"):
             for name, table in (
                 ("canopies", viewer.canopies_table(members, store.items)),
@@ -85,7 +94,7 @@ def canopy(
                     "generation": store.manifest.generation,
                     "fingerprint": store.fingerprint,
                 },
-                stats=_stats(config, bounds, ratings, selection, members, sharing, clusters),
+                stats=_stats(config, found, sharing, clusters),
             )
         if len(seeds) < config.n_clusters:
             say(
@@ -95,65 +104,107 @@ def canopy(
     return artifact
 
 
-def choose_seeds(config: CanopyConfig, items: Items, members: Memberships) -> NDArray[np.int32]:
-    """Return int32[n_clusters], the items whose vectors are the first centroids.
+@dataclass(frozen=True)
+class _Found:
+    """Canopies, and where k-means takes its numbers from."""
 
-    In the order that ``init`` says; items with fewer than ``min_raters`` come last in strict mode
-    and never in hadoop mode, which passes them over when it loads the centroids, as it does items
-    in no canopy.
-    """
-    order = first_centers(config.init, config.seed, items.ids, items.n_raters)
-    enough = items.n_raters[order] >= config.min_raters
-    if config.mode == "hadoop":
-        order = order[enough & (np.diff(members.ptr)[order] > 0)]
-    else:
-        order = np.concatenate([order[enough], order[~enough]])
-    return order[: config.n_clusters]
+    items: Items
+    bounds: Bounds
+    selection: Selection
+    members: Memberships
+    value_scale: int
+    """Values a star."""
+    products: Products
+    ratings: Ratings | None
+    """Held for passes over the ratings, unless pairs are held."""
+
+
+def _from_pairs(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _Found:
+    """Find the canopies out of the sums of all pairs, made in one pass over the ratings."""
+    with engine.stage("canopy-prepare"):
+        proposing = config.t1 is None or config.t2 is None
+        sample = Sample.draw(store, config.seed) if proposing else None
+        lists = load_lists(store, sample.last if sample else None, engine=engine)
+        items = items_of(store, config, lists.n_raters, lists.squares)
+
+        def proposal() -> Bounds:
+            assert sample is not None
+            return sample.propose(items, lists, engine=engine)
+
+        bounds = bounds_in_force(config, proposal)
+    with engine.stage("canopy-pairs"):
+        pairs = sum_pairs(lists, bounds.t1, engine=engine)
+    with engine.stage("canopy-select"):
+        a, b, _ = pairs.near(bounds.t2)
+        selection = select_among(items, a, b)
+    with engine.stage("canopy-mark"):
+        members = mark_among(items, selection.centers, *pairs.touching(selection.centers))
+    return _Found(
+        items=items,
+        bounds=bounds,
+        selection=selection,
+        members=members,
+        value_scale=whole_values(store)[2],
+        products=pairs,
+        ratings=None,
+    )
+
+
+def _from_ratings(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _Found:
+    """Find the canopies by passes over the ratings."""
+    with engine.stage("canopy-prepare"):
+        ratings = load_ratings(store, engine=engine)
+        items = prepare(store, config, ratings, engine=engine)
+        bounds = bounds_in_force(
+            config, lambda: propose(items, config.seed, ratings.blocks, engine=engine)
+        )
+    with engine.stage("canopy-select"):
+        selection = select_centers(items, bounds.t2, ratings.blocks, engine=engine)
+    with engine.stage("canopy-mark"):
+        members = mark(items, selection.centers, bounds.t1, ratings.blocks, engine=engine)
+    return _Found(
+        items=items,
+        bounds=bounds,
+        selection=selection,
+        members=members,
+        value_scale=ratings.scale,
+        products=StreamedProducts(ratings, store.n_items, engine),
+        ratings=ratings,
+    )
 
 
 def _cluster(
-    config: CanopyConfig,
-    bounds: Bounds,
-    items: Items,
-    members: Memberships,
-    seeds: NDArray[np.int32],
-    ratings: Ratings,
-    engine: Engine,
+    config: CanopyConfig, found: _Found, seeds: NDArray[np.int32], engine: Engine
 ) -> Clusters:
     if config.mode == "strict":
-        return cluster_strict(items, members, seeds, config.rounds, ratings, engine=engine)
+        assigner = Assigner(found.items, found.products)
+        return cluster_strict(found.items, found.members, seeds, config.rounds, assigner)
+    assert found.ratings is not None
     return cluster_hadoop(
-        items,
-        members,
+        found.items,
+        found.members,
         seeds,
         config.rounds,
-        ratings,
-        loose=bounds.t1,
+        found.ratings,
+        loose=found.bounds.t1,
         min_raters=config.min_raters,
         feature_cap=config.feature_cap,
         engine=engine,
     )
 
 
-def _stats(
-    config: CanopyConfig,
-    bounds: Bounds,
-    ratings: Ratings,
-    selection: Selection,
-    members: Memberships,
-    sharing: int,
-    clusters: Clusters,
-) -> dict[str, Any]:
+def _stats(config: CanopyConfig, found: _Found, sharing: int, clusters: Clusters) -> dict[str, Any]:
+    members, selection = found.members, found.selection
     n_items = members.n_items
     pairs = n_items * (n_items - 1) // 2
     size = np.bincount(clusters.cluster[clusters.cluster >= 0], minlength=len(clusters.seeds))
     n_clusters = len(clusters.seeds)
     return {
         "mode": config.mode,
-        "t1": bounds.t1,
-        "t2": bounds.t2,
+        "t1": found.bounds.t1,
+        "t2": found.bounds.t2,
         "n_maps": config.logical_maps,
-        "value_scale": ratings.scale,
+        "value_scale": found.value_scale,
         "n_items": n_items,
         "n_emitted": len(selection.emitted),
         "n_canopies": members.n_canopies,

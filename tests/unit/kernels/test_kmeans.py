@@ -74,10 +74,11 @@ def test_item_margins(case: Case, cuts: list[int]) -> None:
 
 @CUTS
 def test_best_cosine_is_that_of_the_sums_of_unit_vectors(case: Case, cuts: list[int]) -> None:
-    scale = 2.0**32
+    scale = 2.0**40
     norm = np.sqrt((case.values**2).sum(axis=0))
-    unit = np.divide(scale, norm, out=np.zeros(N_ITEMS), where=norm > 0)
-    products = np.zeros(len(case.clusters))
+    inverse = np.divide(1.0, norm, out=np.zeros(N_ITEMS), where=norm > 0)
+    unit = np.rint(scale * inverse).astype(np.int64)
+    products = np.zeros(len(case.clusters), np.int64)
     for first, stop in itertools.pairwise(cuts):
         kernels.add_unit_products(
             *case.block(first, stop),
@@ -89,26 +90,28 @@ def test_best_cosine_is_that_of_the_sums_of_unit_vectors(case: Case, cuts: list[
             case.clusters,
             products,
         )
-    entries = np.rint(case.values * unit)
-    exact = case.values.T @ (entries @ case.members)
+    exact = case.values.T @ (case.values * unit @ case.members)
     np.testing.assert_array_equal(products, exact[case.is_candidate])
 
     best = np.empty(N_ITEMS, np.int32)
     similarity = np.empty(N_ITEMS)
+    squared = np.empty(N_CLUSTERS)
     kernels.best_cosine(
         case.ptr,
         case.clusters,
         products,
         case.cluster,
         unit,
+        inverse,
         scale,
-        N_CLUSTERS,
+        squared,
         best,
         similarity,
     )
     vectors = np.divide(case.values, norm, out=np.zeros(case.values.shape), where=norm > 0)
     centroids = vectors @ case.members
     length = np.linalg.norm(centroids, axis=0)
+    np.testing.assert_allclose(np.sqrt(squared), length, atol=1e-8)
     cosine = np.divide(
         vectors.T @ centroids,
         length,
@@ -123,13 +126,28 @@ def test_best_cosine_is_that_of_the_sums_of_unit_vectors(case: Case, cuts: list[
     assert similarity[3] == 0.0
 
 
+@CUTS
+def test_dots_of_chosen_items(case: Case, cuts: list[int]) -> None:
+    chosen = np.array([9, 3, 0, 22])
+    row_of = np.full(N_ITEMS, -1, np.int32)
+    row_of[chosen] = np.arange(4)
+    found = np.zeros((4, 4), np.int64)
+    for first, stop in itertools.pairwise(cuts):
+        kernels.add_dots(*case.block(first, stop), LOW, row_of, found)
+    part = case.values[:, chosen]
+    np.testing.assert_array_equal(found, part.T @ part)
+
+
 def test_ties_go_to_the_lowest_cluster_and_dead_centroids_lose() -> None:
     ptr, clusters = np.array([0, 3, 6]), np.array([0, 1, 2, 0, 1, 2], np.int32)
     # Clusters 1 and 2 hold one item each, of the same vector; cluster 0 holds none.
-    products = np.array([0.0, 4.0, 4.0, 0.0, 4.0, 4.0])
-    best, similarity = np.empty(2, np.int32), np.empty(2)
-    member = np.array([1, 2], np.int32)
-    kernels.best_cosine(ptr, clusters, products, member, np.full(2, 0.5), 1.0, 3, best, similarity)
+    products = np.array([0, 8, 8, 0, 8, 8])  # vectors of norm 2, units 8 / 2
+    best, similarity, squared = np.empty(2, np.int32), np.empty(2), np.empty(3)
+    member, unit = np.array([1, 2], np.int32), np.full(2, 4)
+    inverse = np.full(2, 0.5)
+    kernels.best_cosine(
+        ptr, clusters, 2 * products, member, unit, inverse, 8.0, squared, best, similarity
+    )
     assert best.tolist() == [1, 1]
     assert similarity.tolist() == [1.0, 1.0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,21 @@ from netflixdask.cluster import open_client
 from netflixdask.errors import StoreError
 from netflixdask.mapreduce import DaskEngine, Engine, SequentialEngine
 from netflixdask.stages.canopy import CanopyConfig, canopy, common, mark, viewer
-from netflixdask.stages.canopy.prepare import first_centers
+from netflixdask.stages.canopy.prepare import items_of
+from netflixdask.stages.canopy.seeds import random_order
+from netflixdask.stages.similarity import bands
 from netflixdask.store import Artifact, RatingsStore, open_artifact
 
 TABLES = ("canopies", "centers", "clusters", "seeds", "items")
 MODES: list[dict[str, Any]] = [
     {"mode": "strict", "n_clusters": 5, "n_maps": 1},
     {"mode": "strict", "n_clusters": 9, "n_maps": 4, "init": "most_rated", "iterations": 3},
+    {"mode": "strict", "n_clusters": 7, "init": "kmeans++", "pair_bytes": 0},
     {"mode": "hadoop", "n_clusters": 6, "n_maps": 3, "iterations": 2, "feature_cap": 30},
 ]
-modes = pytest.mark.parametrize("options", MODES, ids=["strict", "strict-4-maps", "hadoop"])
+modes = pytest.mark.parametrize(
+    "options", MODES, ids=["strict", "strict-4-maps", "strict-streamed", "hadoop"]
+)
 
 
 class ManyTasks(SequentialEngine):
@@ -65,6 +71,7 @@ def test_same_bits_for_any_cut(
     monkeypatch.setattr(common, "ROWS_PER_KEY", 7)
     monkeypatch.setattr(common, "COUNT_BYTES", 500)
     monkeypatch.setattr(mark, "BIT_BYTES", 1)
+    monkeypatch.setattr(bands, "_LEAST_WORK", 50)
     cut = run(store, tmp_path / "cut", ManyTasks(n_threads), **options)
     assert_same(whole, cut)
 
@@ -76,6 +83,32 @@ def test_same_bits_on_dask(
     here = run(store, tmp_path / "here", SequentialEngine(), **options)
     there = run(store, tmp_path / "there", DaskEngine(client), **options)
     assert_same(here, there)
+
+
+@pytest.mark.parametrize("init", ["random", "kmeans++"])
+@pytest.mark.parametrize("given", [{}, {"t1": 0.2, "t2": 0.3, "n_maps": 3}], ids=["", "bounds"])
+def test_held_pairs_and_passes_over_ratings_find_the_same(
+    store: RatingsStore, tmp_path: Path, init: str, given: dict[str, Any]
+) -> None:
+    options = {"n_clusters": 7, "init": init, **given}
+    held = run(store, tmp_path / "held", SequentialEngine(), **options)
+    read = run(store, tmp_path / "read", SequentialEngine(), pair_bytes=0, **options)
+    for name in TABLES:
+        assert held.table(name).equals(read.table(name)), name
+    assert held.manifest.stats == read.manifest.stats
+
+
+def test_held_pairs_of_a_long_scale(ratings_frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Ratings with two decimals, some below 0: lists of wide values."""
+    cents = ratings_frame["user_id"] % 7
+    stars = ratings_frame["rating"].astype(float)
+    frame = ratings_frame.assign(rating=(100 * stars - 250 - cents).round() / 100)
+    with open_client("sequential"):
+        store = RatingsStore.from_frame(frame, tmp_path / "cents")
+    held = run(store, tmp_path / "held", SequentialEngine(), n_clusters=7)
+    read = run(store, tmp_path / "read", SequentialEngine(), n_clusters=7, pair_bytes=0)
+    assert held.table("clusters").equals(read.table("clusters"))
+    assert held.manifest.stats == read.manifest.stats
 
 
 def test_schemas_and_manifest(store: RatingsStore, tmp_path: Path) -> None:
@@ -138,11 +171,14 @@ def test_clipping_is_said(
 
 def test_random_first_centres_follow_the_raw_id() -> None:
     """Numbering the items anew, or adding some, keeps the order of the others."""
-    ids = pa.chunked_array([pa.array(range(100, 140))])
-    n_raters = np.ones(40, np.int64)
-    order = [ids[int(i)].as_py() for i in first_centers("random", 3, ids, n_raters)]
-    back = pa.chunked_array([pa.array(range(149, 99, -1))])
-    other = [back[int(i)].as_py() for i in first_centers("random", 3, back, np.ones(50, np.int64))]
-    assert [i for i in other if i < 140] == order
+
+    def drawn(ids: range, seed: int) -> list[int]:
+        n = np.ones(len(ids), np.int64)
+        store: Any = SimpleNamespace(items=pa.table({"item_id": list(ids)}))
+        order = random_order(seed, items_of(store, CanopyConfig(), n, n))
+        return [ids[item] for item in order.tolist()]
+
+    order = drawn(range(100, 140), 3)
+    assert [item for item in drawn(range(149, 99, -1), 3) if item < 140] == order
     assert order != sorted(order)
-    assert order != [ids[int(i)].as_py() for i in first_centers("random", 4, ids, n_raters)]
+    assert order != drawn(range(100, 140), 4)

@@ -25,15 +25,15 @@ from netflixdask.store import Artifact, RatingsStore
 Vectors = dict[int, dict[int, float]]  # item id -> user id -> stars
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Artifact]:
+@pytest.fixture(params=[2**31, 0], ids=["pairs held", "ratings read"])
+def run(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Artifact]:
     number = itertools.count()
 
     def run(frame: pd.DataFrame, **options: Any) -> Artifact:
         folder = tmp_path / str(next(number))
         with open_client("sequential"):
             store = RatingsStore.from_frame(frame, folder / "store")
-        config = CanopyConfig.build(**options)
+        config = CanopyConfig.build(pair_bytes=request.param, **options)
         return canopy(store, folder / "out", config, engine=SequentialEngine())
 
     return run
@@ -136,7 +136,7 @@ def test_two_levels_and_singletons(
         assert jaccard(vectors[a], vectors[b]) <= 0.16
 
 
-@pytest.mark.parametrize("init", ["most_rated", "random"])
+@pytest.mark.parametrize("init", ["most_rated", "random", "kmeans++"])
 def test_kmeans_follows_its_definition(
     run: Callable[..., Artifact], ratings_frame: pd.DataFrame, init: str
 ) -> None:
