@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from netflixdask.answers.check import check_submission
     from netflixdask.answers.cross_validate import cross_validate
     from netflixdask.answers.evaluate import evaluate
+    from netflixdask.answers.picture import draw_clusters
     from netflixdask.answers.predict import predict
     from netflixdask.answers.recommend import recommend
     from netflixdask.answers.similar import similar
@@ -57,6 +58,7 @@ _HOMES = {
     "canopy": "netflixdask.api",
     "check_submission": "netflixdask.answers",
     "cross_validate": "netflixdask.answers",
+    "draw_clusters": "netflixdask.answers",
     "evaluate": "netflixdask.answers",
     "ingest": "netflixdask.stages.ingest",
     "item_similarity": "netflixdask.api",
@@ -91,6 +93,7 @@ __all__ = [
     "canopy",
     "check_submission",
     "cross_validate",
+    "draw_clusters",
     "evaluate",
     "ingest",
     "item_similarity",

@@ -8,6 +8,7 @@
     model + qualifying  ──▶ write_submission               the prize's text format
     submission          ──▶ check_submission               a report, with RMSE where it is judged
     neighbours + title  ──▶ similar, why_similar           a table
+    canopies            ──▶ draw_clusters                  one HTML page
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from netflixdask.answers.check import SubmissionReport, check_submission
 from netflixdask.answers.cross_validate import CrossValidation, cross_validate
 from netflixdask.answers.evaluate import evaluate
 from netflixdask.answers.evaluation import Evaluation
+from netflixdask.answers.picture import draw_clusters
 from netflixdask.answers.predict import predict
 from netflixdask.answers.recommend import recommend
 from netflixdask.answers.similar import Similar, find_similar, similar
@@ -31,6 +33,7 @@ __all__ = [
     "Why",
     "check_submission",
     "cross_validate",
+    "draw_clusters",
     "evaluate",
     "find_similar",
     "predict",

@@ -177,4 +177,21 @@ def check_submission(
         out.show(report.to_dict(), make_table(title, ["", ""], report.rows()))
 
 
-VERBS = (recommend, similar, predict, check_submission)
+def draw_clusters(
+    canopies: Annotated[
+        Path, typer.Argument(metavar="CANOPIES", help="What the canopy verb wrote.")
+    ],
+    page: Annotated[Path, typer.Argument(metavar="PAGE", help="The page to write, .html.")],
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw clusters and canopies as one HTML page with a map and a search by title."""
+    with session(cluster, as_json, quiet, client=False) as out:
+        written = answers.draw_clusters(canopies, page, overwrite=overwrite)
+        shown = {"page": str(written), "bytes": written.stat().st_size}
+        out.show(shown, make_table("clusters", ["", ""], list(shown.items())))
+
+
+VERBS = (recommend, similar, predict, check_submission, draw_clusters)

@@ -14,6 +14,7 @@ from netflixdask.progress import say
 from netflixdask.stages.canopy import viewer
 from netflixdask.stages.canopy.bounds import Bounds, bounds_in_force, propose
 from netflixdask.stages.canopy.config import CanopyConfig
+from netflixdask.stages.canopy.describe import Description, describe
 from netflixdask.stages.canopy.held import held_bytes, sum_pairs
 from netflixdask.stages.canopy.kmeans import Assigner, Clusters, cluster_strict
 from netflixdask.stages.canopy.kmeans_hadoop import cluster_hadoop
@@ -47,7 +48,8 @@ def canopy(
     """Cluster the items by canopies and k-means, stage for stage as the Hadoop pipeline did.
 
     Tables: ``canopies`` (a row a membership), ``centers`` (a row a canopy), ``clusters`` (a row a
-    clustered item), ``seeds`` (a row a cluster), ``items``. The same bits for any number of
+    clustered item), ``seeds`` (a row a cluster), ``map`` (a row an item: place and silhouette),
+    ``items``. The same bits for any number of
     workers, threads, tasks and blocks.
 
     Strict mode holds the sums of all pairs of items if they take at most ``pair_bytes``; for what
@@ -75,7 +77,9 @@ def canopy(
         items, members = found.items, found.members
         with engine.stage("canopy-kmeans"):
             seeds = choose_seeds(config, items, members, found.products)
-            clusters = _cluster(config, found, seeds, engine)
+            assigner = Assigner(items, found.products)
+            clusters = _cluster(config, found, seeds, assigner, engine)
+            described = describe(items, clusters, assigner)
             sharing = sharing_pairs(members, engine=engine)
         with engine.stage("canopy-viewer"):
             for name, table in (
@@ -86,6 +90,7 @@ def canopy(
                     writer.write(file, part)
             writer.write("centers.parquet", viewer.centers_table(members, store.items))
             writer.write("seeds.parquet", viewer.seeds_table(clusters, store.items))
+            writer.write("map.parquet", described.table())
             writer.write("items.parquet", store.items)
             artifact = writer.commit(
                 config=config.model_dump(mode="json"),
@@ -94,7 +99,7 @@ def canopy(
                     "generation": store.manifest.generation,
                     "fingerprint": store.fingerprint,
                 },
-                stats=_stats(config, found, sharing, clusters),
+                stats=_stats(config, found, sharing, clusters, described),
             )
         if len(seeds) < config.n_clusters:
             say(
@@ -174,10 +179,13 @@ def _from_ratings(store: RatingsStore, config: CanopyConfig, engine: Engine) -> 
 
 
 def _cluster(
-    config: CanopyConfig, found: _Found, seeds: NDArray[np.int32], engine: Engine
+    config: CanopyConfig,
+    found: _Found,
+    seeds: NDArray[np.int32],
+    assigner: Assigner,
+    engine: Engine,
 ) -> Clusters:
     if config.mode == "strict":
-        assigner = Assigner(found.items, found.products)
         return cluster_strict(found.items, found.members, seeds, config.rounds, assigner)
     assert found.ratings is not None
     return cluster_hadoop(
@@ -193,7 +201,13 @@ def _cluster(
     )
 
 
-def _stats(config: CanopyConfig, found: _Found, sharing: int, clusters: Clusters) -> dict[str, Any]:
+def _stats(
+    config: CanopyConfig,
+    found: _Found,
+    sharing: int,
+    clusters: Clusters,
+    described: Description,
+) -> dict[str, Any]:
     members, selection = found.members, found.selection
     n_items = members.n_items
     pairs = n_items * (n_items - 1) // 2
@@ -222,6 +236,7 @@ def _stats(config: CanopyConfig, found: _Found, sharing: int, clusters: Clusters
         "n_clusters_asked": config.n_clusters,
         "n_clusters_empty": int(np.count_nonzero(size == 0)),
         "cluster_sizes": viewer.size_summary(size[size > 0]),
+        "silhouette": described.summary(),
         "iterations": len(clusters.curve),
         "converged": clusters.converged,
         "curve": clusters.curve,
