@@ -12,7 +12,7 @@ import pyarrow as pa
 from netflixdask.errors import InputError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import BiasBaseline
-from netflixdask.stages.canopy import CanopyConfig
+from netflixdask.stages.canopy import CanopyConfig, Suggestion, blocking_recall, suggest_bounds
 from netflixdask.stages.canopy import canopy as run_canopy
 from netflixdask.stages.similarity import Biases, SimilarityConfig
 from netflixdask.stages.similarity import item_similarity as run_similarity
@@ -32,6 +32,16 @@ from netflixdask.stages.user_neighbors import (
 from netflixdask.store.artifacts import Artifact, open_artifact
 from netflixdask.store.build import as_store
 from netflixdask.store.ratings import RatingsStore
+
+__all__ = [
+    "blocking_recall",
+    "canopy",
+    "item_similarity",
+    "split",
+    "stats",
+    "suggest_canopies",
+    "synth",
+]
 
 Ratings: TypeAlias = RatingsStore | str | Path | dd.DataFrame
 
@@ -203,6 +213,35 @@ def canopy(store: Ratings, out: str | Path, *, overwrite: bool = False, **option
     config = CanopyConfig.build(options.pop("config", None), **options)
     with use_engine() as engine, as_store(store) as ratings:
         return run_canopy(ratings, Path(out), config, engine=engine, overwrite=overwrite)
+
+
+def suggest_canopies(
+    store: Ratings,
+    *,
+    recall: float = 0.95,
+    k: int = 50,
+    neighbors: Artifact | str | Path | None = None,
+    **options: Any,
+) -> Suggestion:
+    """Propose bounds of canopies that keep a share of the true neighbours; writes nothing.
+
+    Args:
+        store: a store, its path, or a dataframe of numbered ratings.
+        recall: share of the true neighbours that should share a canopy with their item.
+        k: true neighbours of an item.
+        neighbors: a similarity artifact of the same store, which says what the true neighbours
+            are; without it those of the highest cosine.
+        options: fields of :class:`CanopyConfig`, or ``config=`` such an object.
+
+    Raises:
+        ConfigError: if an option is unknown or out of range.
+        InputError: if ``recall`` or ``k`` is out of range, or there are too many items.
+    """
+    config = CanopyConfig.build(options.pop("config", None), **options)
+    with use_engine() as engine, as_store(store) as ratings:
+        return suggest_bounds(
+            ratings, config, recall=recall, k=k, neighbors=neighbors, engine=engine
+        )
 
 
 def stats(store: Ratings, out: str | Path, *, overwrite: bool = False) -> Artifact:

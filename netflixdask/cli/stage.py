@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from netflixdask import api
 from netflixdask.cli.common import (
@@ -18,12 +19,13 @@ from netflixdask.cli.common import (
     StorePath,
     frame_records,
     frame_table,
+    make_table,
     parse_ids,
     parse_settings,
     session,
 )
 from netflixdask.errors import InputError
-from netflixdask.stages.canopy import CanopyConfig
+from netflixdask.stages.canopy import CanopyConfig, Suggestion
 from netflixdask.stages.similarity import SimilarityConfig
 from netflixdask.stages.user_neighbors import UserNeighborsConfig
 from netflixdask.store.artifacts import check_output
@@ -78,9 +80,28 @@ def similarity(
 
 def canopy(
     store: StorePath,
-    out_path: OutPath,
+    out_path: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="The folder to write; not with --suggest.")
+    ] = None,
     mode: Annotated[str | None, typer.Option(help="strict or hadoop.")] = None,
     n_clusters: Annotated[int | None, typer.Option(help="Clusters.")] = None,
+    t1: Annotated[float | None, typer.Option(help="Loose bound of the similarity.")] = None,
+    t2: Annotated[float | None, typer.Option(help="Tight bound of the similarity.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="First centres: random, most_rated or kmeans++.")
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Propose t1 and t2 from a sample; write nothing.")
+    ] = False,
+    recall: Annotated[
+        float | None, typer.Option(help="Share of true neighbours to keep.  [default: 0.95]")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", help="True neighbours of an item.  [default: 50]")
+    ] = None,
+    neighbors: Annotated[
+        Path | None, typer.Option(help="What the similarity verb wrote: the true neighbours.")
+    ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
     cluster: Cluster = "laptop",
@@ -88,12 +109,64 @@ def canopy(
     quiet: Quiet = False,
 ) -> None:
     """Group items into canopies and clusters."""
-    options: dict[str, Any] = {"mode": mode, "n_clusters": n_clusters}
+    options: dict[str, Any] = {
+        "mode": mode,
+        "n_clusters": n_clusters,
+        "t1": t1,
+        "t2": t2,
+        "init": init,
+    }
     given = {key: value for key, value in options.items() if value is not None}
     config = CanopyConfig.build(**given | parse_settings(settings))
+    if suggest:
+        if out_path is not None:
+            raise InputError("canopy: --suggest writes nothing; leave OUT out")
+        wanted = 0.95 if recall is None else recall
+        with session(cluster, as_json, quiet) as out:
+            found = api.suggest_canopies(
+                store, recall=wanted, k=50 if k is None else k, neighbors=neighbors, config=config
+            )
+            out.show(found.to_dict(), _trials(found))
+        return
+    if out_path is None:
+        raise InputError("canopy: OUT is missing: the folder to write, or --suggest")
+    for option, value in (("--recall", recall), ("--k", k)):
+        if value is not None:
+            raise InputError(f"canopy: {option} goes with --suggest")
     check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
-        out.artifact(api.canopy(store, out_path, config=config, overwrite=overwrite))
+        artifact = api.canopy(store, out_path, config=config, overwrite=overwrite)
+        if neighbors is None:
+            out.artifact(artifact)
+            return
+        kept = api.blocking_recall(artifact, neighbors)
+        rows = [
+            (name, f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
+            for name, value in kept.items()
+        ]
+        out.artifact(
+            artifact, make_table("comparing only pairs that share a canopy", ["", ""], rows)
+        )
+
+
+def _trials(found: Suggestion) -> Table:
+    title = (
+        f"{found.k} nearest of {found.n_sampled:,} items by {found.truth}; wanted recall "
+        f"{found.recall:g}; proposed: --t1 {found.best.t1:g} --t2 {found.best.t2:g}"
+        + ("" if found.best.reached else " (the recall is not reached)")
+    )
+    rows = [
+        (
+            "▶" if trial is found.best else "",
+            f"{trial.t1:g}",
+            f"{trial.t2:g}",
+            f"{trial.n_canopies:,}",
+            f"{trial.recall:.4f}",
+            f"{trial.pairs_fraction:.1%}",
+        )
+        for trial in found.trials
+    ]
+    return make_table(title, ["", "t1", "t2", "canopies", "recall", "pairs"], rows)
 
 
 def transpose(

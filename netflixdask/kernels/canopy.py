@@ -139,3 +139,42 @@ def count_sharing_pairs(
                 x &= x - one
                 pairs += 1
     return pairs
+
+
+@numba.njit(nogil=True, cache=True)
+def widest_paths(
+    items: NDArray[np.int32],
+    pointers: NDArray[np.int64],
+    others: NDArray[np.int32],
+    similarity: NDArray[np.float32],
+    is_center: NDArray[np.bool_],
+    out: NDArray[np.float32],
+) -> None:
+    """Find, for some items, the loose bound below which they share a canopy with each other item.
+
+    Two items share a canopy if some centre is more similar than the loose bound to both: so they
+    do for every bound below ``max over centres of min(similarity to one, similarity to other)``.
+
+    Args:
+        items: int32[n].
+        pointers: int64[n_items + 1], where each item's near items begin.
+        others: int32[...], near items; an item is not among its own.
+        similarity: float32[...].
+        is_center: bool[n_items].
+        out: float32[n, n_items], overwritten; 0 where no centre is near both.
+    """
+    out[:] = 0.0
+    for row in range(len(items)):
+        item = items[row]
+        line = out[row]
+        for p in range(pointers[item] - 1, pointers[item + 1]):
+            # Before the near ones the item itself: a centre is in its own canopy.
+            center = item if p < pointers[item] else others[p]
+            if not is_center[center]:
+                continue
+            width = np.float32(1.0) if p < pointers[item] else similarity[p]
+            line[center] = max(line[center], width)
+            for q in range(pointers[center], pointers[center + 1]):
+                both = min(width, similarity[q])
+                if both > line[others[q]]:
+                    line[others[q]] = both

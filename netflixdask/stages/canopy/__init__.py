@@ -9,7 +9,16 @@
 
 from __future__ import annotations
 
+from netflixdask.stages.canopy.blocking import Blocking, blocking_recall
 from netflixdask.stages.canopy.config import CanopyConfig
 from netflixdask.stages.canopy.stage import canopy
+from netflixdask.stages.canopy.suggest import Suggestion, suggest_bounds
 
-__all__ = ["CanopyConfig", "canopy"]
+__all__ = [
+    "Blocking",
+    "CanopyConfig",
+    "Suggestion",
+    "blocking_recall",
+    "canopy",
+    "suggest_bounds",
+]

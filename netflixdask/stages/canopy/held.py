@@ -118,6 +118,19 @@ class HeldPairs:
         found[np.arange(len(chosen)), np.arange(len(chosen))] = self.lists.squares[chosen]
         return found
 
+    def dot_rows(self, chosen: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return int64[n, n_items], the dot products of some items with all, by item number."""
+        at = self.lists.place[chosen]
+        held = self.engine.put(at, name="kmeans-rows")
+        found = np.zeros((len(chosen), self.lists.n_items), np.int64)
+        for lo, rows, columns in self._each(_take_lines, held, name="kmeans-rows"):
+            for number, line in rows:
+                found[number, : len(line)] += line
+            for number, line in columns:
+                found[number, lo : lo + len(line)] += line
+        found[np.arange(len(chosen)), at] = self.lists.squares[chosen]
+        return found[:, self.lists.place]
+
     def _by_place(self, of_items: NDArray[Any]) -> NDArray[Any]:
         return of_items[self.lists.order]
 
@@ -217,6 +230,23 @@ def _take_dots(band: PairBand, at: NDArray[np.int32]) -> tuple[Any, Any, Any]:
         before = places[: np.searchsorted(places, row)]
         values[number, : len(before)] = band.dots[triangle(row) - start + before]
     return at[rows], at[places], values
+
+
+def _take_lines(band: PairBand, at: NDArray[np.int32]) -> tuple[int, list[Any], list[Any]]:
+    start = triangle(band.lo)
+    places = np.arange(band.lo, band.hi, dtype=np.int64)
+    lines = places * (places - 1) // 2 - start
+    rows, columns = [], []
+    for number, place in enumerate(at.tolist()):
+        if band.lo <= place < band.hi:
+            first = int(lines[place - band.lo])
+            rows.append((number, band.dots[first : first + place].copy()))
+        if place < band.hi - 1:
+            below = lines[max(place + 1 - band.lo, 0) :]
+            line = np.zeros(len(places), band.dots.dtype)
+            line[len(places) - len(below) :] = band.dots[below + place]
+            columns.append((number, line))
+    return band.lo, rows, columns
 
 
 @dataclass(frozen=True)
