@@ -151,6 +151,7 @@ def test_fit_in_folds(work: Path, tmp_path: Path, cli: Any) -> None:
         (("similarity", "--measure", "residual", "--pairs"), "similarity", "pairs"),
         (("canopy", "--mode", "strict"), "canopy", "clusters"),
         (("canopy", "--mode", "hadoop", "--n-clusters", "5"), "canopy", "canopies"),
+        (("canopy", "--t1", "0.05", "--t2", "0.2", "--init", "kmeans++"), "canopy", "map"),
     ],
 )
 def test_stages(
@@ -197,6 +198,28 @@ def test_recommend(work: Path, tmp_path: Path, cli: Any) -> None:
     cli("recommend", work / "als", "-n", "2", "--out", tmp_path / "all")
     table = open_artifact(tmp_path / "all", "recommendations").table("recommendations")
     assert table.num_rows == 2 * open_store(work / "store").n_users
+
+
+def test_canopies_for_a_wanted_recall(work: Path, tmp_path: Path, cli: Any) -> None:
+    found = cli("canopy", work / "store", "--suggest", "--recall", "0.9", "--k", "10", "--json")
+    assert found.json["reached"]
+    assert found.json["recall"] >= found.json["wanted"] == 0.9
+    assert found.json["k"] == 10
+    bounds = ("--t1", str(found.json["t1"]), "--t2", str(found.json["t2"]))
+    said = cli("canopy", work / "store", "--suggest", "--recall", "0.9", "--k", "10").out
+    assert f"proposed: {' '.join(bounds)}" in said
+    options = ("--neighbors", work / "neighbors", *bounds)
+    said = cli("canopy", work / "store", tmp_path / "out", *options).out
+    assert "comparing only pairs that share a canopy" in said
+    assert re.search(r"│ recall@10 +│ [01]\.\d{4}", said)
+
+
+def test_draw_clusters(work: Path, tmp_path: Path, cli: Any) -> None:
+    cli("canopy", work / "store", tmp_path / "canopies", "--quiet")
+    page = tmp_path / "clusters.html"
+    found = cli("draw-clusters", tmp_path / "canopies", page, "--json").json
+    assert found == {"page": str(page), "bytes": page.stat().st_size}
+    assert "The Matrix" in page.read_text("utf-8")
 
 
 def test_similar(work: Path, cli: Any) -> None:

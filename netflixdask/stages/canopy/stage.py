@@ -144,6 +144,7 @@ def _from_pairs(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _F
         selection = select_among(items, a, b)
     with engine.stage("canopy-mark"):
         members = mark_among(items, selection.centers, *pairs.touching(selection.centers))
+        lists.handles.clear()  # the pairs are made: workers may forget the lists
     return _Found(
         items=items,
         bounds=bounds,
