@@ -182,7 +182,7 @@ def _map(data: dict[str, Any]) -> Any:
         ),
         TapTool(renderers=[points]),
     )
-    ring = ColumnDataSource({"x": [], "y": [], "title": []})
+    ring = ColumnDataSource({"x": [], "y": [], "title": [], "align": []})
     plot.scatter(
         "x",
         "y",
@@ -216,7 +216,7 @@ def _map(data: dict[str, Any]) -> Any:
             text_font_size="13px",
             y_offset=12,
             text_font_style="bold",
-            text_align="center",
+            text_align="align",
             **halo,
         )
     )

@@ -20,7 +20,6 @@ from netflixdask.errors import InputError
 from netflixdask.kernels.canopy import widest_paths
 from netflixdask.kernels.item_pairs import list_neighbors
 from netflixdask.mapreduce import Engine
-from netflixdask.stages.canopy.bounds import Bounds
 from netflixdask.stages.canopy.common import cheap_similarity
 from netflixdask.stages.canopy.config import CanopyConfig
 from netflixdask.stages.canopy.held import HeldPairs, held_bytes, sum_pairs
@@ -31,7 +30,7 @@ from netflixdask.store.artifacts import Artifact, open_artifact
 from netflixdask.store.ratings import RatingsStore
 
 NEAR_PAIRS = 24_000_000
-"""Pairs that are looked at: the most similar ones; 28 bytes each in this process."""
+"""Pairs that are looked at: the most similar ones; 48 bytes each in this process."""
 TIGHT_STEPS = (0.06, 0.12, 0.25, 0.4, 0.6, 0.8, 1.0, 1.4)
 """Tight bounds that are tried, as multiples of the one that the stage would propose."""
 
@@ -125,7 +124,7 @@ def suggest_bounds(
         items = items_of(store, config, lists.n_raters, lists.squares)
         start = sample.propose(items, lists, engine=engine)
         common = count_last(lists, len(sample.last), engine=engine)
-        floor = _floor(items, sample, lists.place, lists.order, common, start)
+        floor = _floor(items, sample, lists.place, lists.order, common)
     with engine.stage("canopy-pairs"):
         pairs = sum_pairs(lists, floor, engine=engine)
         a, b, similarity = pairs.near(floor)
@@ -135,8 +134,9 @@ def suggest_bounds(
             if neighbors is not None
             else _true_cosine(pairs, items, sample.items, k)
         )
+        near = _Near.of(items.n_items, a, b, similarity)
         trials = tuple(
-            _try(items, sample.items, true, (a, b, similarity), start.t2 * step, recall, floor)
+            _try(items, sample.items, true, near, start.t2 * step, recall, floor)
             for step in TIGHT_STEPS
             if floor < start.t2 * step <= 1
         )
@@ -156,7 +156,6 @@ def _floor(
     place: NDArray[np.int32],
     order: NDArray[np.int32],
     common: NDArray[np.int32],
-    start: Bounds,
 ) -> float:
     """Return a similarity above which there are about :data:`NEAR_PAIRS` pairs."""
     rows = place[sample.items] - (items.n_items - len(sample.last))
@@ -165,29 +164,50 @@ def _floor(
     )
     n_pairs = items.n_items * (items.n_items - 1) / 2
     quantile = max(0.0, 1.0 - NEAR_PAIRS / max(n_pairs, 1.0))
-    return min(float(np.quantile(similarity, quantile)), start.t2 * TIGHT_STEPS[0] / 2)
+    return float(np.quantile(similarity, quantile))
+
+
+@dataclass(frozen=True)
+class _Near:
+    """All pairs above the floor, as pairs and by item."""
+
+    a: NDArray[np.int32]
+    b: NDArray[np.int32]
+    similarity: NDArray[np.float64]
+    pointers: NDArray[np.int64]
+    others: NDArray[np.int32]
+    to_others: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        n_items: int,
+        a: NDArray[np.int32],
+        b: NDArray[np.int32],
+        similarity: NDArray[np.float64],
+    ) -> _Near:
+        pointers = np.zeros(n_items + 1, np.int64)
+        others, at = np.empty(2 * len(a), np.int32), np.empty(2 * len(a), np.int32)
+        list_neighbors(a, b, pointers, others, at)
+        return cls(a, b, similarity, pointers, others, similarity.astype(np.float32)[at])
 
 
 def _try(
     items: Items,
     sample: NDArray[np.int32],
     true: NDArray[np.int32],
-    near: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]],
+    near: _Near,
     t2: float,
     recall: float,
     floor: float,
 ) -> Trial:
     t2 = round(t2, 4)
-    a, b, similarity = near
-    close = similarity > t2
-    centers = select_among(items, a[close], b[close]).centers
-    pointers = np.zeros(items.n_items + 1, np.int64)
-    others, at = np.empty(2 * len(a), np.int32), np.empty(2 * len(a), np.int32)
-    list_neighbors(a, b, pointers, others, at)
+    close = near.similarity > t2
+    centers = select_among(items, near.a[close], near.b[close]).centers
     is_center = np.zeros(items.n_items, np.bool_)
     is_center[centers] = True
     width = np.empty((len(sample), items.n_items), np.float32)
-    widest_paths(sample, pointers, others, similarity[at].astype(np.float32), is_center, width)
+    widest_paths(sample, near.pointers, near.others, near.to_others, is_center, width)
     known = true >= 0
     of_true = np.take_along_axis(width, np.maximum(true, 0), axis=1)[known]
     t1 = _loose_bound(of_true, recall, t2)
