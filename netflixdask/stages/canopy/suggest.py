@@ -210,13 +210,12 @@ def _try(
     widest_paths(sample, near.pointers, near.others, near.to_others, is_center, width)
     known = true >= 0
     of_true = np.take_along_axis(width, np.maximum(true, 0), axis=1)[known]
-    t1 = _loose_bound(of_true, recall, t2)
+    # Below the floor pairs are not known to be near, so no bound there can be judged.
+    t1 = max(_loose_bound(of_true, recall, t2), min(np.ceil(floor * 1e4) / 1e4, t2 - 1e-4))
     reached = float((of_true > t1).mean()) if len(of_true) else 0.0
     width[np.arange(len(sample)), sample] = 0.0
     pairs = float(np.count_nonzero(width > t1) / max(len(sample) * (items.n_items - 1), 1))
-    # Below the floor pairs are not known to be near, so no bound there can be judged.
-    enough = reached >= recall and t1 >= floor
-    return Trial(t1, t2, len(centers), reached, pairs, enough)
+    return Trial(float(t1), t2, len(centers), reached, pairs, reached >= recall)
 
 
 def _loose_bound(width: NDArray[np.float32], recall: float, t2: float) -> float:
