@@ -16,7 +16,7 @@ from netflixdask.errors import ClusterError, NetflixDaskError, StageError
 from netflixdask.progress import StageProgress, is_quiet
 
 POLL_SECONDS = 0.25
-LONGEST_PAUSE = 0.03  # between two looks at the futures of a stage
+LONGEST_PAUSE = 0.005  # between two looks at a future
 TOPIC = "netflixdask"  # of the events on the scheduler: start and end of every stage
 
 
@@ -120,15 +120,17 @@ class DaskEngine:
     def _wait(self, futures: list[distributed.Future]) -> None:
         # Polled: a `distributed.wait` that times out leaves a reference cycle that holds the
         # futures, and with them blocks on the workers, until Python's collector comes by.
-        pending, pause, shown = futures, 0.001, time.monotonic()
-        while pending := [future for future in pending if future.status == "pending"]:
-            time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-            if time.monotonic() - shown > POLL_SECONDS:
-                if any(future.status == "error" for future in futures):
-                    return  # gather raises it; the others are not waited for
-                self._show()
-                shown = time.monotonic()
+        shown = time.monotonic()
+        for future in futures:  # each look is at one: they are done when the last of them is
+            pause = 0.0005
+            while future.status == "pending":
+                time.sleep(pause)
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+                if time.monotonic() - shown > POLL_SECONDS:
+                    if any(other.status == "error" for other in futures):
+                        return  # gather raises it; the others are not waited for
+                    self._show()
+                    shown = time.monotonic()
         self._show()
 
     def _show(self) -> None:

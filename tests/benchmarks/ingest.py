@@ -336,14 +336,18 @@ class Bench:
 
     def threads(self) -> None:
         """Time one worker thread and two, in turns."""
-        took: dict[int, list[float]] = {1: [], 2: []}
-        for _ in range(self.options.repeat):
-            for threads in took:
-                with self.client(threads):
-                    took[threads] += [self.ingest("csv20")[0] for _ in range(2)]
-        one, two = min(took[1]), min(took[2])
-        note = f"{one:.2f} s and {two:.2f} s"
-        self.report.add("1 worker thread to 2", one / two, "x", 1.7, 1.9, note, more=True)
+        parts = [part for part in ("csv20", "tar100") if part in self.options.part]
+        for part in parts or ["csv20"]:
+            took: dict[int, list[float]] = {1: [], 2: []}
+            for _ in range(self.options.repeat):
+                for threads in took:
+                    with self.client(threads):
+                        took[threads] += [self.ingest(part)[0] for _ in range(2)]
+            one, two = min(took[1]), min(took[2])
+            note = f"{one:.2f} s and {two:.2f} s"
+            self.report.add(
+                f"{part}: 1 worker thread to 2", one / two, "x", 1.7, 1.9, note, more=True
+            )
 
     def blocks(self) -> None:
         """Time a store's way into RatingBlocks in memory."""

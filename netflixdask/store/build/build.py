@@ -46,7 +46,8 @@ from netflixdask.store.readers.frames import DaskChunk, FrameChunk
 
 BLOCK_RATINGS = 4_000_000
 CHUNK_BYTES = 16 << 20
-MAPS_A_THREAD = 4  # map tasks of a pass: enough to balance, few enough to hold tables once each
+# Map tasks of a pass: enough to balance, few enough to hold tables once each; counting ids does.
+IDS_MAPS_A_THREAD, MAPS_A_THREAD = 4, 8
 
 
 def build_from_source(
@@ -129,10 +130,12 @@ class _Build:
                 engine.submit(part, name="ingest-holdouts", index=at)
                 for at, part in enumerate(source.holdout_parts())
             ]
-            asides = engine.submit(_asides, source, self.on_error, parts, name="ingest-titles")
+            asides = engine.submit(
+                _asides, source.without_rows(), self.on_error, parts, name="ingest-titles"
+            )
         hashes = engine.submit(md5_of, paths_of(source.files), name="ingest-md5")
         parsed = self.partitions(chunks, framed)
-        n_maps = MAPS_A_THREAD * engine.n_threads
+        n_maps = IDS_MAPS_A_THREAD * engine.n_threads
         found = run(DistinctIds(), parsed, engine=engine, n_maps=n_maps)
         titles, holdouts = engine.gather([asides])[0]
         n_rows, rejects = found["rejects",]
@@ -147,6 +150,7 @@ class _Build:
         shuffle = self.shuffle(found, users, items, scrub_keys(holdouts, users, items))
         folder = str(self.writer.folder)
         sink = WriteBlock(folder, self.time_kind, shuffle.by_user, shuffle.by_item)
+        n_maps = MAPS_A_THREAD * engine.n_threads
         blocks = run(shuffle, parsed, engine=engine, sink=sink, n_maps=n_maps)
         del parsed
         by_user, by_item = (self.blocks(side, shuffle, blocks) for side in SIDES)

@@ -72,6 +72,18 @@ class SourceFile:
         return self.name
 
 
+def file_fields(file: SourceFile) -> tuple[Any, ...]:
+    """Return a file as a tuple of plain values, which pickles fast (:func:`file_of`)."""
+    span = None if file.span is None else tuple(file.span)
+    return file.path, file.member, file.size, span, file.local
+
+
+def file_of(fields: tuple[Any, ...]) -> SourceFile:
+    """Return the file that :func:`file_fields` took apart."""
+    path, member, size, span, local = fields
+    return SourceFile(path, member, size, None if span is None else Span(*span), local)
+
+
 @dataclass(frozen=True, repr=False)
 class RawRatings:
     """Columns of equal length, in file order; writeable C arrays of their own."""
@@ -181,6 +193,10 @@ class Source(ABC):
     def holdouts(self, on_error: OnError = "fail") -> list[Holdout]:
         """Read the sets of pairs published beside the ratings."""
         return []
+
+    def without_rows(self) -> Source:
+        """Return what titles and holdouts are read from: without what only chunks need."""
+        return self
 
     def holdout_parts(self) -> Sequence[Callable[[], Any]]:
         """Return picklable calls that share the work of :meth:`holdouts`, one a task, if any."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from netflixdask.store.readers.base import (
     RawRatings,
     Reject,
     SourceFile,
+    file_fields,
+    file_of,
     join,
 )
 from netflixdask.store.readers.files import is_packed, read_range
@@ -72,6 +74,14 @@ class BlockChunk(Chunk):
     cuts: tuple[Cut, ...]
     columns: int = TRAIN
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as plain tuples, a tenth of the work: the prize's chunks name 17,770 members."""
+        rows = [
+            (file_fields(piece.file), piece.offset, piece.length, piece.first_line, movie)
+            for piece, movie in self.cuts
+        ]
+        return _chunk, (self.index, file_fields(self.file), rows, self.columns)
+
     def read(self, on_error: OnError = "fail") -> Parsed:
         """Read the pieces in order; see :meth:`Chunk.read`."""
         return join(list(self.parts(on_error)))
@@ -81,6 +91,13 @@ class BlockChunk(Chunk):
         if self.columns == TRAIN:
             return parse_ratings(self.cuts, on_error)
         return (parse_cut(cut, self.columns, on_error) for cut in self.cuts)
+
+
+def _chunk(
+    index: int, file: tuple[Any, ...], rows: Sequence[tuple[Any, ...]], columns: int
+) -> BlockChunk:
+    cuts = tuple(Cut(Piece(file_of(of), *place), movie) for of, *place, movie in rows)
+    return BlockChunk(index, file_of(file), cuts, columns)
 
 
 def parse_ratings(cuts: Sequence[Cut], on_error: OnError) -> Iterator[Parsed]:

@@ -76,6 +76,10 @@ class NetflixSource(Source):
             groups = [[cut] for file in self.files for cut in cut_blocks(file, target_bytes)]
         return [BlockChunk(i, cuts[0].piece.file, tuple(cuts)) for i, cuts in enumerate(groups)]
 
+    def without_rows(self) -> NetflixSource:
+        """Return the source without its training files, of which there are 17,770."""
+        return replace(self, files=self.files[:1], pieces=())
+
     def titles(self) -> pa.Table | None:
         """Return the titles of ``movie_titles``, if that file is there."""
         return None if self.titles_file is None else netflix_titles(self.titles_file)

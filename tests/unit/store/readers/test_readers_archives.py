@@ -41,7 +41,9 @@ def rows(source: Source, target: int = 1 << 20) -> list[tuple]:
     found: list[tuple] = []
     for i, chunk in enumerate(source.chunks(target)):
         assert chunk.index == i
-        for part in pickle.loads(pickle.dumps(chunk)).parts():
+        sent = pickle.loads(pickle.dumps(chunk))
+        assert sent == chunk
+        for part in sent.parts():
             r = part.ratings
             columns = (np.asarray(column).tolist() for column in (r.user_id, r.item_id, r.rating))
             found += zip(*columns, strict=True)
@@ -93,7 +95,8 @@ def test_the_prize_as_one_archive(tmp_path: Path, name: str, target: int) -> Non
     assert source.files[0].name == f"{path}[{member}]"
     assert rows(source, target) == ROWS
     assert source.titles().num_rows == 3
-    probe, qualifying = source.holdouts()
+    assert source.without_rows().titles() == source.titles()
+    probe, qualifying = source.without_rows().holdouts()
     assert (probe.ratings.user_id.tolist(), len(qualifying.ratings)) == ([10, 12, 10], 1)
     assert qualifying.file.name == f"{path}[download/qualifying.txt]"
     assert scratch.folder.exists() == (not name.endswith(".tar"))

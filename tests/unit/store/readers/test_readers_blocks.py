@@ -23,7 +23,9 @@ def all_rows(source: Source, target: int = 1 << 20, on_error: str = "fail") -> l
     rows: list[tuple] = []
     for i, chunk in enumerate(source.chunks(target)):
         assert chunk.index == i
-        parsed = pickle.loads(pickle.dumps(chunk)).read(on_error)
+        sent = pickle.loads(pickle.dumps(chunk))
+        assert sent == chunk
+        parsed = sent.read(on_error)
         ratings = parsed.ratings
         assert parsed.n_rows == len(ratings) + len(parsed.rejects)
         columns = [ratings.user_id, ratings.item_id, ratings.rating, ratings.time]
