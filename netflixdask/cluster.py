@@ -30,6 +30,12 @@ from netflixdask.progress import say
 
 DASHBOARD_PORT = 8787
 CONNECT_TIMEOUT = "10s"
+# Dask looks at every thread 100 times a second for the dashboard's profile and wakes every process
+# 50 times to see that it is awake: together a tenth of a core, of the two that a laptop may have.
+CALMER = {
+    "distributed.worker.profile.interval": ("10ms", "100ms"),
+    "distributed.admin.tick.interval": ("20ms", "200ms"),
+}
 NO_WORKERS_TIMEOUT = "5 minutes"  # of the laptop: a worker starts in seconds
 
 _sequential: contextvars.ContextVar[int] = contextvars.ContextVar("sequential", default=0)
@@ -179,6 +185,9 @@ def _laptop(
         # A worker that dies while it starts is not started again: an error, not a wait for ever.
         "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
     }
+    for key, (default, calmer) in CALMER.items():
+        if dask.config.get(key) == default:  # nobody has chosen another
+            environment[key] = calmer
 
     def start() -> distributed.Client:
         # tcp on loopback even inside one process: "inproc" names the machine's own address and

@@ -14,6 +14,7 @@ Every figure is one run; ``--repeat 2`` gives them twice.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -96,25 +97,17 @@ def cpu_seconds() -> float:
     return total
 
 
-def timed(rows: dict[str, Any], name: str, call: Callable[[], Any]) -> None:
-    """Keep seconds, processor seconds and peak memory of a call."""
+def timed(call: Callable[[], Any]) -> dict[str, float]:
+    """Return seconds and processor seconds of a call."""
     cpu, wall = cpu_seconds(), time.perf_counter()
-    with PeakMemory() as memory:
-        call()
-    rows[name] = {
-        "seconds": time.perf_counter() - wall,
-        "cpu_seconds": cpu_seconds() - cpu,
-        "peak_gb": memory.peak / 1e9,
-    }
-    say(name, rows[name])
+    call()
+    return {"seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu}
 
 
 def say(name: str, row: dict[str, float]) -> None:
     """Print a row."""
-    sys.stdout.write(
-        f"{name:<28} {row['seconds']:8.2f} s {row['cpu_seconds']:8.2f} s CPU "
-        f"{row['peak_gb']:6.2f} GB\n"
-    )
+    peak = f"{row['peak_gb']:6.2f} GB" if "peak_gb" in row else ""
+    sys.stdout.write(f"{name:<28} {row['seconds']:8.2f} s {row['cpu_seconds']:8.2f} s CPU {peak}\n")
     sys.stdout.flush()
 
 
@@ -137,13 +130,18 @@ def from_memory(client: Any, store: RatingsStore, out: Path, options: dict[str, 
     items = store.items.select(["item_num", "item_id", "title"])
 
     def call() -> None:
-        out.mkdir()
+        out.mkdir(parents=True)
         found, _ = sum_pairs(blocks, about, config, KeepBand(str(out), False), engine=engine)
         candidates = [found[key].candidates for key in sorted(found)]
-        tables = merge_neighbors(candidates, items, config, engine=engine)
-        assert sum(table.num_rows for table in tables.values()) > 0
+        parts = merge_neighbors(candidates, items, config, _count, engine=engine)
+        assert sum(parts.values()) > 0
 
     return call
+
+
+def _count(_: Any, neighbors: Any) -> int:
+    """Leave the neighbours where they were made, as the peers do."""
+    return int(neighbors.num_rows)
 
 
 def _load(loader: Any) -> Any:
@@ -163,16 +161,16 @@ def ours(store: RatingsStore, small: RatingsStore, work: Path, threads: int) -> 
     ]
     for number, (name, workers, n, options, memory) in enumerate(runs):
         with nd.open_client(workers=workers, threads=n, memory_limit=0, quiet=True) as client:
-            for warm, target in ((False, small), (True, store)):
-                out = work / f"{number}-{warm}"
-                if memory:
-                    call = from_memory(client, target, out, options)
-                else:
-                    call = _whole(target, out, options)
-                if warm:
-                    timed(rows, name, call)
-                else:
-                    call()  # the worker compiles or loads its kernels
+            start = functools.partial(from_memory, client) if memory else _whole
+            out = work / str(number)
+            start(small, out / "warm", options)()  # the worker compiles or loads its kernels
+            rows[name] = timed(start(store, out / "timed", options))
+            if name in LIMITS:  # in a run of its own: watching memory takes a tenth of a core
+                again = start(store, out / "watched", options)
+                with PeakMemory() as watched:
+                    again()
+                rows[name]["peak_gb"] = watched.peak / 1e9
+            say(name, rows[name])
     return rows
 
 

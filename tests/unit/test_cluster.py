@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 
 from netflixdask import cluster
@@ -66,6 +67,18 @@ def test_laptop_is_on_loopback_and_leaves_the_environment(processes: bool) -> No
             assert variables["NUMBA_NUM_THREADS"] == "1"
             assert variables["OPENBLAS_NUM_THREADS"] == "1"
     assert cluster.current_client() is None
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("chosen", "used"), [("10ms", "100ms"), ("30ms", "30ms")])
+def test_workers_are_looked_at_less_often_unless_one_says_how_often(chosen: str, used: str) -> None:
+    key = "distributed.worker.profile.interval"
+    with (
+        dask.config.set({key: chosen}),
+        open_client(threads=1, processes=True, quiet=True) as client,
+    ):
+        assert set(client.run(dask.config.get, key).values()) == {used}
+    assert dask.config.get(key) == "10ms"
 
 
 def _python(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
