@@ -178,10 +178,12 @@ def _laptop(
         "distributed.nanny.pre-spawn-environ.NUMBA_NUM_THREADS": 1,
         # Arrow's default pool keeps what it freed; under a limit the worker then spills.
         "distributed.nanny.pre-spawn-environ.ARROW_DEFAULT_MEMORY_POOL": "system",
-        # Dask gives memory back at once (64 kB), and every array of a row group is then mapped and
-        # cleared anew, a third of an append's time. Only what is large goes back at once.
-        "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 4 << 20,
-        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 64 << 20,
+        # Dask gives memory back at once (64 kB), and every array is then mapped and cleared anew:
+        # a third of an append's time. Only what is large goes back at once, and threads share
+        # one heap, as the heap of a thread of its own has no room for arrays of this size.
+        "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 << 20,
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 << 20,
+        "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
         # A worker that dies while it starts is not started again: an error, not a wait for ever.
         "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
     }

@@ -16,7 +16,7 @@ from netflixdask.stages.similarity.lists import ListForm, ListSummary
 MAX_ITEMS = 200_000
 """All pairs of more items (2e10) are no longer a matter of hours and gigabytes."""
 _WANTED_BANDS = 32
-_LEAST_WORK = 10_000_000
+_LEAST_WORK = 40_000_000
 _MACRO_BYTES = 4 * BLOCKS * BLOCKS * SUMS
 _MACRO_STEPS = BLOCKS * BLOCKS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from netflixdask.stages.similarity.lists import ListForm, UserLists
 
 CHUNK_PAIRS = 1 << 15
 """Pairs of a rectangle of rows, if it has more than one: its six sums stay in the L2 cache."""
+KEPT_BYTES = 64 << 20
 
 
 class Rows(NamedTuple):
@@ -53,8 +54,14 @@ def sum_rows(
             lists like all others; by default by tiles where there are some. Changes no number.
     """
     how = multiply or ("tiles" if amx.available() else "never")
-    dense = None if how == "never" else _dense_sums(lists, form, lo, hi, how == "tiles")
-    return _along_lists(lists, form, lo, hi, only_n, dense)
+    scratch = _Scratch.take()
+    try:
+        dense = None
+        if how != "never":
+            dense = _dense_sums(lists, form, lo, hi, how == "tiles", scratch)
+        yield from _along_lists(lists, form, lo, hi, only_n, dense)
+    finally:
+        scratch.give_back()
 
 
 def _along_lists(
@@ -132,8 +139,45 @@ class _Index:
             self.lists.append((segment * form.segment, raters))
 
 
+class _Scratch:
+    """Arrays that serve band after band: clearing fresh memory takes a quarter of a small band.
+
+    What a thread keeps between two bands is at most ``KEPT_BYTES`` an array.
+    """
+
+    _spare: ClassVar[list[_Scratch]] = []
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.uint8]] = {}
+
+    @classmethod
+    def take(cls) -> _Scratch:
+        """Return one that nobody uses."""
+        try:
+            return cls._spare.pop()
+        except IndexError:
+            return cls()
+
+    def array(self, name: str, n: int, dtype: type) -> NDArray[Any]:
+        """Return ``n`` elements of any content from a cache line on; once a name at a time."""
+        size = n * np.dtype(dtype).itemsize
+        if name not in self._held or len(self._held[name]) < size:
+            self._held[name] = dense_pairs.aligned(size, np.uint8)
+        return self._held[name][:size].view(dtype)
+
+    def give_back(self) -> None:
+        """Let another band have them."""
+        self._held = {name: a for name, a in self._held.items() if len(a) <= KEPT_BYTES}
+        self._spare.append(self)
+
+
 def _dense_sums(
-    lists: Sequence[UserLists], form: ListForm, lo: int, hi: int, use_tiles: bool
+    lists: Sequence[UserLists],
+    form: ListForm,
+    lo: int,
+    hi: int,
+    use_tiles: bool,
+    scratch: _Scratch,
 ) -> NDArray[np.int32] | None:
     top = max((int(part.dense[0]) for part in lists if len(part.dense)), default=0)
     if top <= lo:
@@ -141,13 +185,13 @@ def _dense_sums(
     stop = -(-hi // MACRO) * MACRO
     top = min(top, stop)
     n_cells = dense_pairs.macro_rows(lo, stop) * dense_pairs.BLOCKS**2 * dense_pairs.SUMS
-    sums = dense_pairs.aligned(n_cells, np.int32)
+    sums = scratch.array("sums", n_cells, np.int32)
     sums[:] = 0
     groups = dense_pairs.CHUNK // GROUP
-    left = dense_pairs.aligned((top - lo) * dense_pairs.CHUNK, np.uint8)
-    right = dense_pairs.aligned(top * dense_pairs.CHUNK, np.uint8)
-    left_planes = dense_pairs.aligned(2 * MACRO * dense_pairs.CHUNK, np.uint8)
-    right_planes = dense_pairs.aligned(2 * MACRO * GROUP * dense_pairs.INNER, np.uint8)
+    left = scratch.array("left", (top - lo) * dense_pairs.CHUNK, np.uint8)
+    right = scratch.array("right", top * dense_pairs.CHUNK, np.uint8)
+    left_planes = scratch.array("left_planes", 2 * MACRO * dense_pairs.CHUNK, np.uint8)
+    right_planes = scratch.array("right_planes", 2 * MACRO * GROUP * dense_pairs.INNER, np.uint8)
     config = amx.tile_config()
     band = lo // MACRO
     for part in lists:
