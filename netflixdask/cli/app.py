@@ -30,7 +30,7 @@ _SPOKEN = [
         (r"\boverwrite=True\b", "--overwrite"),
         (r"\bappend=True\b", "--append"),
         (r"\buser=, item=, rating= and time=", "--user, --item, --rating and --time"),
-        (r"\bleave time= out\b", "leave --time out"),
+        (r"\bleave (time|ids)= out\b", r"leave --\1 out"),
         (r"\b(format|ids|split)=(?=[;,.)]|$)", r"--\1"),
         (r"\bname the columns with user= and item=", "rename the columns"),
     )

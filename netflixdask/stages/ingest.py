@@ -13,7 +13,7 @@ from netflixdask.config import Config
 from netflixdask.store.build import build_from_source, check_store_output
 from netflixdask.store.build.build import BLOCK_RATINGS, CHUNK_BYTES
 from netflixdask.store.ratings import RatingsStore, open_store
-from netflixdask.store.readers import open_source, scratch_beside
+from netflixdask.store.readers import IdKinds, Ids, open_source, scratch_beside
 
 
 class IngestConfig(Config):
@@ -66,8 +66,10 @@ def ingest(
 
     With ``append`` the store at ``out`` gets a next generation that holds the ratings of both, as
     if their files had been read one after the other: of repeated pairs the latest counts, ids that
-    are new are numbered after those that are there. Whoever has the old generation open can go on
-    reading it; ``netflixdask store clean`` removes it.
+    are new are numbered after those that are there. Raw ids are read as the store has them, users
+    and items each in their kind; where they are whole numbers 007 is refused, unless ``ids="int"``
+    says that it is 7. Whoever has the old generation open can go on reading it; ``netflixdask
+    store clean`` removes it.
 
     Args:
         source: the Netflix Prize files in any layout they were published in, a MovieLens folder
@@ -91,9 +93,10 @@ def ingest(
         options["judging"] = str(options["judging"])
     config = IngestConfig.build(options.pop("config", None), **options)
     check_store_output(out, overwrite=overwrite, append=append)  # before archives are unpacked
-    ids = config.ids
+    ids: Ids = config.ids
     if append and ids == "auto":
-        ids = ids_of(open_store(out))
+        manifest = open_store(out).manifest
+        ids = IdKinds(manifest.user_id_kind, manifest.item_id_kind)
     with scratch_beside(out) as scratch:
         raw = open_source(
             source,
@@ -119,9 +122,3 @@ def ingest(
             memory_limit=config.memory_limit,
             config=config.model_dump(exclude_defaults=True),
         )
-
-
-def ids_of(store: RatingsStore) -> Literal["auto", "int", "string"]:
-    """Return how to read the raw ids of rows that are appended: 7 is "7" where ids are strings."""
-    kinds = {store.manifest.user_id_kind, store.manifest.item_id_kind}
-    return kinds.pop() if len(kinds) == 1 else "auto"

@@ -67,10 +67,9 @@ class Base:
         kinds = (("user", old.user_id_kind), ("item", old.item_id_kind))
         for (side, kind), found in zip(kinds, source.id_kinds, strict=True):
             if found != kind:
-                fix = f"read them so with ids={kind!r}" if source.layout in TABLES else "see both"
                 raise InputError(
                     f"{source.files[0].name}: {side} ids are of kind {found}, those of {path} are "
-                    f"of kind {kind}; {fix}"
+                    f"of kind {kind}; {_other_kind(source, config)}"
                 )
         if source.time_kind not in (old.time_kind, "none"):
             raise InputError(
@@ -296,6 +295,15 @@ def _with(probe: pa.Table, rating: NDArray[np.float32], time: NDArray[np.int64])
     columns = dict(zip(probe.column_names, probe.columns, strict=True))
     columns |= {"rating": pa.array(rating), "time": time_array(time, kind)}
     return pa.table(columns, schema=probe.schema)
+
+
+def _other_kind(source: Source, config: Mapping[str, Any]) -> str:
+    """Say what to do about ids of another kind than the store's."""
+    if source.layout not in TABLES:
+        return f"ids in layout {source.layout} are numbers; ingest such a file as a table (csv)"
+    if config.get("ids", "auto") == "auto":
+        return "convert the column"
+    return "leave ids= out to read each column as the store has it"
 
 
 def _plain(entry: FileEntry) -> dict[str, Any]:

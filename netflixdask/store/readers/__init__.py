@@ -99,7 +99,8 @@ def open_source(
         rating: name of the column of ratings (default ``rating``).
         time: name of the column of times; None = no times are read.
         ids: ``auto`` takes ids as integers if the first row's is one; ``int`` or ``string``
-            fixes it for users and items.
+            fixes it for users and items; :class:`IdKinds` are those of a store, where 007 is
+            no number.
         split: ``u1 .. u5, ua, ub`` of MovieLens 100K.
         scrub_probe: whether the pairs of ``probe.txt`` are to be moved out of the training rows.
         judging: the ratings of the qualifying set: ``judging.txt``, a table ``rating,is_test``,
@@ -112,7 +113,7 @@ def open_source(
         DataFormatError: if a file or archive is empty, truncated or damaged, lacks a column, or
             differs from the other files.
     """
-    if ids not in ("auto", "int", "string"):
+    if ids not in ("auto", "int", "string") and not isinstance(ids, IdKinds):
         raise InputError(f"ids: found {ids!r}, expected 'auto', 'int' or 'string'")
     columns = Columns(user, item, rating, time)
     if not isinstance(source, str | Path):

@@ -65,6 +65,8 @@ class TableForm:
     time_kind: TimeKind
     time_text: int = values.ISO
     """How times that are text are written: ``DATE``, ``EPOCH`` or ``ISO``."""
+    id_text: int = values.INT
+    """How whole-number ids that are text are written: ``INT`` or ``CANONICAL_INT``."""
 
     @property
     def names(self) -> list[str]:
@@ -126,8 +128,9 @@ def parse_table(
     Raises:
         DataFormatError: at the first bad row, or for a column of a wrong type.
     """
-    user, bad_user = _ids(_array(table, form.user), form.id_kinds.user, form.user, where)
-    item, bad_item = _ids(_array(table, form.item), form.id_kinds.item, form.item, where)
+    kinds, digits = form.id_kinds, form.id_text
+    user, bad_user = _ids(_array(table, form.user), kinds.user, form.user, where, digits)
+    item, bad_item = _ids(_array(table, form.item), kinds.item, form.item, where, digits)
     rating, bad_rating = _ratings(_array(table, form.rating), form.rating, where)
     checked = [(form.user, bad_user), (form.item, bad_item), (form.rating, bad_rating)]
     time = None
@@ -208,7 +211,9 @@ def _text_numbers(array: pa.Array, kind: int) -> tuple[NDArray[np.int64], Codes]
     return out, codes
 
 
-def _ids(array: pa.Array, kind: IdKind, column: str, where: str) -> tuple[IdColumn, Codes]:
+def _ids(
+    array: pa.Array, kind: IdKind, column: str, where: str, digits: int
+) -> tuple[IdColumn, Codes]:
     found = id_kind_of(array.type, column, where)
     codes = np.where(array.is_null().to_numpy(zero_copy_only=False), _MISSING, _GOOD)
     codes = codes.astype(np.uint8)
@@ -219,7 +224,7 @@ def _ids(array: pa.Array, kind: IdKind, column: str, where: str) -> tuple[IdColu
         codes[pc.equal(texts, "").to_numpy(zero_copy_only=False)] = _MISSING
         return texts, codes
     if found == "string":
-        out, wrong = _text_numbers(array, values.INT)
+        out, wrong = _text_numbers(array, digits)
         out = narrow_ints(out)
         return out, np.where(codes == _GOOD, _OF_TEXT[wrong], codes).astype(np.uint8)
     if pa.types.is_uint64(array.type):

@@ -205,9 +205,10 @@ def table_form(
     """Fix the kinds from the column types; ``times`` are the time column's texts, if it is text."""
     user, item, rating, time = columns.names()
     kinds: list[IdKind] = []
-    for name in (user, item):
+    asked = ids if isinstance(ids, IdKinds) else (ids, ids)
+    for name, wanted in zip((user, item), asked, strict=True):
         kind = id_kind_of(schema.field(name).type, name, where)
-        kinds.append(kind if ids == "auto" else ids)
+        kinds.append(kind if wanted == "auto" else wanted)
     check_rating_type(schema.field(rating).type, rating, where)
     kind_of_time: TimeKind = "none"
     text = values.ISO
@@ -215,7 +216,8 @@ def table_form(
         if is_text(schema.field(time).type):
             text = _text_form(times, time, where)
         kind_of_time = time_kind_of(schema.field(time).type, time, where, text)
-    return TableForm(user, item, rating, time, IdKinds(*kinds), kind_of_time, text)
+    id_text = values.CANONICAL_INT if isinstance(ids, IdKinds) else values.INT
+    return TableForm(user, item, rating, time, IdKinds(*kinds), kind_of_time, text, id_text)
 
 
 def _text_form(times: Iterable[str | None], column: str, where: str) -> int:

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from netflixdask.errors import DataFormatError, InputError
 from netflixdask.kernels import parse_values as values
@@ -16,7 +16,9 @@ from netflixdask.store.readers.places import Place, empty_file, source_file
 from netflixdask.store.readers.textform import TextForm
 from netflixdask.store.readers.textio import BLANKS, decode, read_head, shown
 
-Ids = Literal["auto", "int", "string"]
+Ids: TypeAlias = Literal["auto", "int", "string"] | IdKinds
+"""How raw ids are read: ``auto``, both sides alike, or (:class:`IdKinds`) each side as a store has
+it, where a whole number must be written as such: 007 is not 7."""
 
 DELIMITERS = (",", "\t", ";", "|")
 HEAD = 1 << 20
@@ -73,7 +75,7 @@ def open_table(
         path: the file, packed or not.
         columns: names of the columns to read.
         layout: the name of the layout: ``csv`` or ``tsv``.
-        ids: ``int`` or ``string`` to fix both kinds of ids.
+        ids: ``int`` or ``string`` to fix both kinds of ids, or the kinds of each side.
         delimiter: one character; None = found from the header.
 
     Raises:
@@ -92,7 +94,11 @@ def open_table(
             f"{file.name}:{header_line + 1}: found no row of {len(names)} columns below the header "
             f"{shown(header)}; expected one rating a line"
         )
-    user, item = (_id_kind([fields[at] for _, fields in rows], ids) for at in where[:2])
+    asked = ids if isinstance(ids, IdKinds) else (ids, ids)
+    user, item = (
+        _id_kind([fields[at] for _, fields in rows], kind, numbered=isinstance(ids, IdKinds))
+        for at, kind in zip(where[:2], asked, strict=True)
+    )
     time = values.EPOCH
     if where[3] >= 0:
         time = _time_form(file, names[where[3]], [(n, fields[where[3]]) for n, fields in rows])
@@ -198,9 +204,11 @@ def _first_rows(
     return rows
 
 
-def _id_kind(texts: list[str], ids: Ids) -> int:
+def _id_kind(texts: list[str], ids: Literal["auto", "int", "string"], *, numbered: bool) -> int:
+    """Return how the ids of a side are read; ``numbered``: whole numbers are written as such."""
     if ids != "auto":
-        return values.INT if ids == "int" else values.STRING
+        number = values.CANONICAL_INT if numbered else values.INT
+        return number if ids == "int" else values.STRING
     first = next((text for text in texts if text.strip(" ")), "")
     if not _INT.fullmatch(first) or _ZEROS.fullmatch(first):
         return values.STRING  # "007" is text: as a number it could not be told from "7"

@@ -91,7 +91,12 @@ class TextForm:
             return f"empty id in column {column}", "an id; correct the line"
         text = "a whole number; correct the line"
         if self.kinds[role] == values.CANONICAL_INT:
-            text = "a number like the first row's id; to keep all ids as text use ids='string'"
+            text = (
+                "a number as in the first row, or in the store that is appended to; to keep all "
+                "ids of a new store as text use ids='string'"
+            )
+            if why == values.BAD_ZEROS:
+                text = f"{text}, to read 007 as 7 use ids='int'"
         reason = {
             values.BAD_TEXT: "non-numeric id where ids are numeric",
             values.BAD_RANGE: "id outside int64",

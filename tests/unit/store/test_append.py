@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
@@ -242,6 +243,54 @@ def test_ids_are_read_as_the_store_has_them(tmp_path: Path) -> None:
         store = nd.ingest(tmp_path / "b.csv", tmp_path / "s", append=True)
     assert store.items.column("item_id").to_pylist() == ["007", "8", "7"]
     assert store.users.column("user_id").to_pylist() == ["x1", "x2", "5", "6"]
+
+
+def test_ids_with_leading_zeros_are_refused_like_in_one_ingest(tmp_path: Path) -> None:
+    """007 is no number beside 7: not in one file, not in a second one, unless it is said."""
+    (tmp_path / "a.csv").write_text("user_id,item_id,rating\n7,1,3\n8,2,4\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id,rating\n007,2,4\n")
+    frame = pd.DataFrame({"user_id": ["9", "007"], "item_id": [1, 2], "rating": [5, 4]})
+    frame.to_parquet(tmp_path / "b.parquet")
+    with nd.open_client("sequential", quiet=True):
+        nd.ingest(tmp_path / "a.csv", tmp_path / "s")
+        for source in (
+            tmp_path / "b.csv",
+            tmp_path / "b.parquet",
+            frame,
+            dd.from_pandas(frame, npartitions=2),
+        ):
+            with pytest.raises(DataFormatError, match="id with leading zeros where ids are num"):
+                nd.ingest(source, tmp_path / "s", append=True)
+        assert open_store(tmp_path / "s").manifest.generation == 1
+        (tmp_path / "c.csv").write_text("user_id,item_id,rating\n7,1,3\n-07,2,4\n")
+        store = nd.ingest(tmp_path / "c.csv", tmp_path / "s", append=True, on_error="reject")
+        assert (store.manifest.accounting.rejects, store.n_ratings) == (1, 2)
+        store = nd.ingest(tmp_path / "b.csv", tmp_path / "s", append=True, ids="int")
+        store = nd.ingest(frame, tmp_path / "s", append=True, ids="int")
+    assert by_id(store)[["user", "item", "rating"]].to_numpy().tolist() == [
+        *([7, 1, 3], [7, 2, 4], [8, 2, 4], [9, 1, 5]),
+    ]
+
+
+def test_each_column_is_read_in_the_kind_of_the_store(tmp_path: Path) -> None:
+    """Users are text and items numbers: digits of users are text, too, and items stay numbers."""
+    (tmp_path / "a.csv").write_text("user_id,item_id,rating\nx1,7,3\nx2,8,4\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id,rating\n5,7,4\n05,9,1\n")
+    (tmp_path / "c.csv").write_text("user_id,item_id,rating\nx1,08,4\n")
+    frame = pd.DataFrame({"user_id": [5, 6], "item_id": ["8", "9"], "rating": [2, 2]})
+    with nd.open_client("sequential", quiet=True):
+        nd.ingest(tmp_path / "a.csv", tmp_path / "s")
+        store = nd.ingest(tmp_path / "b.csv", tmp_path / "s", append=True)
+        assert store.users.column("user_id").to_pylist() == ["x1", "x2", "05", "5"]
+        assert store.items.column("item_id").to_pylist() == [7, 8, 9]
+        store = nd.ingest(frame, tmp_path / "s", append=True)
+        assert store.users.column("user_id").to_pylist() == ["x1", "x2", "05", "5", "6"]
+        assert store.items.column("item_id").to_pylist() == [7, 8, 9]
+        with pytest.raises(DataFormatError, match=r"'x1,08,4'.*a number as in .* the store"):
+            nd.ingest(tmp_path / "c.csv", tmp_path / "s", append=True)
+        for ids in ("int", "string"):
+            with pytest.raises(InputError, match="leave ids= out to read each column as the st"):
+                nd.ingest(tmp_path / "b.csv", tmp_path / "s", append=True, ids=ids)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
