@@ -196,9 +196,20 @@ def _refuse_seen(
         raise InputError(
             f"{store.path}: {len(seen):,} of {len(pairs.rating):,} pairs of the holdout {name!r} "
             f"are among the ratings that the model was fitted on, the first: user "
-            f"{pairs.user_id[at]}, item {pairs.item_id[at]}; expected none. Fit on a store "
-            "without them (ingest moves the probe out of training unless told not to)"
+            f"{pairs.user_id[at]}, item {pairs.item_id[at]}; expected none. "
+            f"{_instead(model, store)}"
         )
+
+
+def _instead(model: Estimator, store: RatingsStore) -> str:
+    """Say where a model got held-out pairs from, and what to do."""
+    if model.store_.get("fingerprint") == store.fingerprint:
+        return (
+            "The store holds them in training, which ingest never writes: look at it with "
+            "netflixdask store check, ingest it anew and fit again"
+        )
+    path = model.store_.get("path") or "another table"
+    return f"The model was fitted on the ratings that {path} had then; fit it on this store"
 
 
 def _errors(

@@ -217,7 +217,7 @@ def store_table(store: RatingsStore) -> Table:
         ("users", store.n_users),
         ("items", store.n_items),
         ("rows read", account.rows_read),
-        ("moved to probe", account.scrubbed),
+        ("scrubbed pairs", account.scrubbed),
         ("duplicates", account.duplicates),
         ("rejects", account.rejects),
         *[(f"holdout {name}", entry.rows) for name, entry in manifest.holdout.items()],

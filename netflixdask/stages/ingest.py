@@ -64,12 +64,18 @@ def ingest(
 ) -> RatingsStore:
     """Read ``source`` and write it as a store at ``out``.
 
+    No rating of a held-out pair gets into training: it is moved to the probe, or left out where the
+    holdout has ratings of its own (``manifest.accounting``: rows read = ratings + scrubbed +
+    duplicates + rejects).
+
     With ``append`` the store at ``out`` gets a next generation that holds the ratings of both, as
     if their files had been read one after the other: of repeated pairs the latest counts, ids that
-    are new are numbered after those that are there. Raw ids are read as the store has them, users
-    and items each in their kind; where they are whole numbers 007 is refused, unless ``ids="int"``
-    says that it is 7. Whoever has the old generation open can go on reading it; ``netflixdask
-    store clean`` removes it.
+    are new are numbered after those that are there. A later rating of a probe pair becomes the
+    probe's, rows of other held-out pairs are scrubbed, and a holdout that comes with the append
+    scrubs what was there of its pairs. Raw ids are read as the store has them, users and items each
+    in their kind; where they are whole numbers 007 is refused, unless ``ids="int"`` says that it is
+    7. Whoever has the old generation open can go on reading it; ``netflixdask store clean`` removes
+    it.
 
     Args:
         source: the Netflix Prize files in any layout they were published in, a MovieLens folder

@@ -2,7 +2,8 @@
 
 A store is sound if its files are those that the manifest names, byte for byte, and if what they say
 agrees: every block is sorted and holds the rows of its range, both orders hold the same ratings,
-the id tables number what is there and count it right, and the manifest's own figures add up.
+the id tables number what is there and count it right, no pair of a holdout is in training, and the
+manifest's own figures add up.
 """
 
 from __future__ import annotations
@@ -14,25 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from netflixdask.errors import StoreError
-from netflixdask.kernels.check import digest_rows, first_disorder
 from netflixdask.mapreduce import Engine, split_evenly, use_engine
-from netflixdask.store import schemas
 from netflixdask.store.artifacts import Artifact, open_artifact
-from netflixdask.store.blocks import owned
+from netflixdask.store.check_parts import (
+    BlockFound,
+    IdsFound,
+    check_block,
+    check_holdout,
+    check_ids,
+    check_some,
+    held_pairs,
+)
 from netflixdask.store.locking import STAGING
-from netflixdask.store.manifest import MANIFEST, BlockEntry, Side, StoreManifest, stars_text
-from netflixdask.store.parquet import FileEntry, checksum, column, read_parquet
+from netflixdask.store.manifest import (
+    MANIFEST,
+    SIDES,
+    BlockEntry,
+    Side,
+    StoreManifest,
+    stars_text,
+)
+from netflixdask.store.parquet import FileEntry
 from netflixdask.store.ratings import RatingsStore, open_store
 
-SIDES: tuple[Side, Side] = ("user", "item")
 _TASKS_A_THREAD = 4
-_NO_TIME = -(2**31)  # of a rating without a time, as a digest takes it
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,9 @@ class CheckReport:
     n_bytes: int
     problems: tuple[str, ...]
     """One sentence each, naming the file; none for what is sound."""
+    overlaps: dict[str, int] = field(default_factory=dict)
+    """Pairs of each holdout that are in training although they may not be; only of those that
+    have some. Figures on such a holdout would say nothing."""
 
     @property
     def sound(self) -> bool:
@@ -123,19 +134,22 @@ def check_store(store: RatingsStore | str | Path) -> CheckReport:
     plain = [entry for entry in files if not isinstance(entry, BlockEntry)]
     problems = [f"{store.path / MANIFEST}: {problem}" for problem in _figures(manifest)]
     with use_engine() as engine, engine.stage("check"):
+        pairs = engine.submit(held_pairs, base, manifest, name="check-pairs")
         blocks = {
             by: [
-                engine.submit(_check_block, base, by, entry, manifest, name=f"check-{by}", index=at)
+                engine.submit(
+                    check_block, base, by, entry, manifest, pairs, name=f"check-{by}", index=at
+                )
                 for at, entry in enumerate(store.entries(by))
             ]
             for by in SIDES
         }
         tables = {
-            by: engine.submit(_check_ids, base, by, manifest, name="check-ids", index=at)
+            by: engine.submit(check_ids, base, by, manifest, name="check-ids", index=at)
             for at, by in enumerate(SIDES)
         }
         held = [
-            engine.submit(_check_holdout, base, entry, manifest, name="check-holdout", index=at)
+            engine.submit(check_holdout, base, entry, manifest, name="check-holdout", index=at)
             for at, entry in enumerate(manifest.holdout.values())
         ]
         damaged = _check_files(engine, store.path, plain)
@@ -148,6 +162,12 @@ def check_store(store: RatingsStore | str | Path) -> CheckReport:
     for by in SIDES:
         problems += [problem for block in found[by] for problem in block.problems]
     problems += _compare(store, found, counts)
+    overlaps = _overlaps(found["user"])
+    problems += [
+        f"{store.path / manifest.holdout[name].file}: {n:,} of its {manifest.holdout[name].rows:,} "
+        "pairs are in training as well"
+        for name, n in overlaps.items()
+    ]
     problems += _strangers(store.folder, files, base=store.path)
     return CheckReport(
         path=base,
@@ -157,25 +177,16 @@ def check_store(store: RatingsStore | str | Path) -> CheckReport:
         n_rows=store.n_ratings,
         n_bytes=sum(entry.bytes for entry in files),
         problems=tuple(problems),
+        overlaps=overlaps,
     )
 
 
-@dataclass(frozen=True)
-class _Block:
-    """What a look into a block found; without problems it has counts."""
-
-    problems: list[str]
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    digest: int = 0
-    stars: dict[float, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Ids:
-    """What a look into an id table found."""
-
-    problems: list[str]
-    counts: NDArray[np.int64] | None = None
+def _overlaps(blocks: Sequence[BlockFound]) -> dict[str, int]:
+    """Sum the held-out pairs that blocks hold; of each holdout that has some."""
+    total: collections.Counter[str] = collections.Counter()
+    for block in blocks:
+        total.update(block.overlaps)
+    return {name: n for name, n in total.items() if n}
 
 
 def _files_of(manifest: StoreManifest) -> list[FileEntry]:
@@ -215,7 +226,7 @@ def _figures(manifest: StoreManifest) -> list[str]:
 
 
 def _compare(
-    store: RatingsStore, blocks: dict[Side, list[_Block]], tables: dict[Side, _Ids]
+    store: RatingsStore, blocks: dict[Side, list[BlockFound]], tables: dict[Side, IdsFound]
 ) -> list[str]:
     """Compare the orders with each other, the id tables and the manifest, where they are sound."""
     problems = []
@@ -249,150 +260,11 @@ def _check_files(engine: Engine, base: Path, files: Sequence[FileEntry]) -> list
     parts = split_evenly(files, _TASKS_A_THREAD * engine.n_threads) if files else []
     found = engine.gather(
         [
-            engine.submit(_check_some, str(base), list(part), name="check-files", index=at)
+            engine.submit(check_some, str(base), list(part), name="check-files", index=at)
             for at, part in enumerate(parts)
         ]
     )
     return [problem for some in found for problem in some]
-
-
-def _check_some(base: str, entries: Iterable[FileEntry]) -> list[str]:
-    return [problem for entry in entries for problem in _check_file(base, entry)]
-
-
-def _check_file(base: str, entry: FileEntry) -> list[str]:
-    """Compare a file's size, checksum and, of a table, rows with its entry."""
-    path = Path(base) / entry.file
-    try:
-        size = path.stat().st_size
-        if size != entry.bytes:
-            return [f"{path}: has {size:,} bytes, the manifest says {entry.bytes:,}"]
-        found = checksum(path)
-        if found != entry.checksum:
-            return [f"{path}: checksum {found}, the manifest says {entry.checksum}: damaged"]
-        if path.suffix == ".parquet":
-            rows = pq.read_metadata(path).num_rows
-            if rows != entry.rows:
-                return [f"{path}: has {rows:,} rows, the manifest says {entry.rows:,}"]
-    except FileNotFoundError:
-        return [f"{path}: is gone"]
-    except (OSError, pa.ArrowException) as error:
-        return [f"{path}: cannot be read ({error})"]
-    return []
-
-
-def _check_block(base: str, by: Side, entry: BlockEntry, manifest: StoreManifest) -> _Block:
-    """Check a block's bytes, its order, ranges and values."""
-    if problems := _check_file(base, entry):
-        return _Block(problems)
-    path = Path(base) / entry.file
-    expected = schemas.ratings(manifest.time_kind, whole=manifest.rating.whole, first=by)
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as source:
-            if problem := _other_columns(path, source.schema_arrow, expected):
-                return _Block([problem])
-            return _check_rows(path, source, by, entry, manifest)
-    except (OSError, pa.ArrowException) as error:
-        return _Block([f"{path}: cannot be read ({error})"])
-
-
-def _check_rows(
-    path: Path, source: pq.ParquetFile, by: Side, entry: BlockEntry, manifest: StoreManifest
-) -> _Block:
-    n_dst = entry.last - entry.first + 1
-    n_src = manifest.n_items if by == "user" else manifest.n_users
-    # The manifest means decimals of six digits.
-    room = 1e-5 * max(1.0, abs(manifest.rating.low), abs(manifest.rating.high))
-    low, high = manifest.rating.low - room, manifest.rating.high + room
-    counts = np.zeros(n_dst, np.int64)
-    stars: collections.Counter[float] = collections.Counter()
-    digest = seen = 0
-    before = (-1, -1)
-    for group in range(source.num_row_groups):
-        table = source.read_row_group(group, use_threads=False)
-        user, item = (owned(column(table, f"{side}_num"), np.int32) for side in SIDES)
-        if not len(user):
-            continue
-        dst, src = (user, item) if by == "user" else (item, user)
-        row = int(first_disorder(dst, src, entry.first, entry.last))
-        if row < 0 and (int(dst[0]), int(src[0])) <= before:
-            row = 0
-        if row < 0 and int(src.max()) >= n_src:
-            row = int(np.argmax(src >= n_src))
-        if row >= 0:
-            return _Block([f"{path}: row {seen + row:,} is out of order or of range"])
-        rating = owned(column(table, "rating"), np.float32)
-        wrong = ~((rating >= low) & (rating <= high))  # true of NaN as well
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            return _Block([f"{path}: row {seen + row:,} has rating {rating[row]:g}"])
-        time = np.zeros(0, np.int64)
-        if "time" in table.column_names:
-            time = _times(table.column("time"))
-        digest += int(digest_rows(user, item, rating, time))
-        counts += np.bincount(dst - entry.first, minlength=n_dst)
-        if by == "user":
-            values, n = np.unique(rating, return_counts=True)
-            stars.update(dict(zip(values.tolist(), n.tolist(), strict=True)))
-        before = int(dst[-1]), int(src[-1])
-        seen += len(user)
-    return _Block([], counts, digest % 2**64, dict(stars))
-
-
-def _times(times: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return days or seconds as int64, null as one number."""
-    whole = times.cast(pa.int32()) if pa.types.is_date32(times.type) else times
-    filled = pc.fill_null(whole.cast(pa.int64()), _NO_TIME).combine_chunks()
-    return owned(filled.to_numpy(zero_copy_only=False), np.int64)
-
-
-def _check_ids(base: str, by: Side, manifest: StoreManifest) -> _Ids:
-    """Check that an id table numbers its ids one after the other, each once."""
-    entry = manifest.users if by == "user" else manifest.items
-    kind = manifest.user_id_kind if by == "user" else manifest.item_id_kind
-    n = manifest.n_users if by == "user" else manifest.n_items
-    path = Path(base) / entry.file
-    expected = schemas.users(kind) if by == "user" else schemas.items(kind)
-    try:
-        table = read_parquet(path)
-    except StoreError:
-        return _Ids([])  # the look at its bytes tells
-    if problem := _other_columns(path, table.schema, expected):
-        return _Ids([problem])
-    problems = []
-    if table.num_rows != n:
-        problems.append(f"{path}: has {table.num_rows:,} rows, the manifest says {n:,} {by}s")
-    if not np.array_equal(column(table, f"{by}_num"), np.arange(table.num_rows)):
-        problems.append(f"{path}: {by}_num does not count up from 0")
-    ids = table.column(f"{by}_id")
-    if ids.null_count or pc.count_distinct(ids).as_py() != table.num_rows:
-        problems.append(f"{path}: {by}_id holds an id twice, or none at all")
-    return _Ids(problems, None if problems else owned(column(table, "n_ratings"), np.int64))
-
-
-def _check_holdout(base: str, entry: FileEntry, manifest: StoreManifest) -> list[str]:
-    path = Path(base) / entry.file
-    try:
-        table = read_parquet(path)
-    except StoreError:
-        return []  # the look at its bytes tells
-    if problem := _other_columns(path, table.schema, schemas.holdout(manifest.time_kind)):
-        return [problem]
-    for side, n in (("user", manifest.n_users), ("item", manifest.n_items)):
-        numbers = column(table, f"{side}_num")
-        if len(numbers) and (int(numbers.min()) < 0 or int(numbers.max()) >= n):
-            return [f"{path}: {side}_num is out of range, the store has {n:,} {side}s"]
-    return []
-
-
-def _other_columns(path: Path, found: pa.Schema, expected: pa.Schema) -> str | None:
-    said, due = (", ".join(f"{f.name} {_at_rest(f.type)}" for f in s) for s in (found, expected))
-    return None if said == due else f"{path}: has columns {said}, expected {due}"
-
-
-def _at_rest(kind: pa.DataType) -> pa.DataType:
-    """Return the type as Parquet keeps it, which knows no seconds."""
-    return pa.timestamp("ms") if kind == pa.timestamp("s") else kind
 
 
 def _strangers(folder: Path, files: Iterable[FileEntry], *, base: Path | None = None) -> list[str]:

@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 TimeKind = Literal["date", "timestamp", "none"]
 IdKind = Literal["int", "string"]
 Side = Literal["user", "item"]
+SIDES: tuple[Side, Side] = ("user", "item")
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -59,7 +60,9 @@ class Accounting(pydantic.BaseModel, extra="forbid", frozen=True):
     rows_read: int
     ratings: int
     scrubbed: int
+    """Rows of held-out pairs: moved to the probe, or left out where the holdout has its own."""
     duplicates: int
+    """Rows that a later one of their pair replaced."""
     rejects: int
 
 
@@ -93,6 +96,12 @@ class StoreManifest(pydantic.BaseModel, extra="forbid", frozen=True):
     duplicates: FileEntry | None
     rejects: FileEntry | None
     config: dict[str, Any]
+
+    @property
+    def apart(self) -> list[str]:
+        """Names of the holdouts no pair of which is in training: all but a probe that stays."""
+        stays = self.config.get("scrub_probe") is False
+        return [name for name in self.holdout if not (stays and name == "probe")]
 
     @property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import netflixdask as nd
+from netflixdask.store.check import check_store
 
 pytestmark = pytest.mark.realdata
 
@@ -38,3 +39,24 @@ def test_counts(data_dir: Path, tmp_path: Path, name: str) -> None:
     assert (account.rows_read, account.duplicates, account.rejects) == (expected[0], 0, 0)
     if name in STARS:
         assert list(store.manifest.stars.values()) == STARS[name]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "n_left", "scrubbed"),
+    [("u1", None, 80_000, 20_000), ("u1", "u2", 60_000, 40_000), (None, "u1", 80_000, 20_000)],
+)
+def test_published_tests_stay_out_of_what_is_appended(
+    data_dir: Path,
+    tmp_path: Path,
+    first: str | None,
+    second: str | None,
+    n_left: int,
+    scrubbed: int,
+) -> None:
+    with nd.open_client("sequential", quiet=True):
+        nd.ingest(data_dir / "ml-100k", tmp_path / "s", split=first)
+        store = nd.ingest(data_dir / "ml-100k", tmp_path / "s", split=second, append=True)
+        assert check_store(store).problems == ()
+    account = store.manifest.accounting
+    assert (account.ratings, account.scrubbed) == (n_left, scrubbed)
+    assert account.ratings + account.scrubbed + account.duplicates == account.rows_read

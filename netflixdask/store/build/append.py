@@ -10,6 +10,11 @@ blocks of the old generation stay where they were cut::
 
 A block is written again when a row falls into it; its old rows come before the new ones, so the
 latest of repeated pairs is kept, as in one read of both. Other files are linked, not copied.
+
+No pair of a holdout gets into training: a new row of such a pair is taken out, and where a holdout
+comes with the new rows the blocks that may hold its pairs are written again without them. A later
+rating of a probe pair becomes the probe's, as in one read of both; other holdouts stay what they
+are.
 """
 
 from __future__ import annotations
@@ -30,12 +35,11 @@ from netflixdask.store.build.rows import Numbering
 from netflixdask.store.build.shuffle import BlockResult, time_array
 from netflixdask.store.build.words import Columns, no_rows
 from netflixdask.store.build.writer import StoreWriter
-from netflixdask.store.manifest import BlockEntry, Side, StoreManifest, TimeKind
+from netflixdask.store.manifest import SIDES, BlockEntry, Side, StoreManifest, TimeKind
 from netflixdask.store.parquet import FileEntry, column, read_parquet
 from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.readers.base import IdColumn, Source, wide_time
 
-SIDES: tuple[Side, Side] = ("user", "item")
 TABLES = ("csv", "tsv", "parquet", "pandas", "dask")
 KEPT = ("split", "scrub_probe")  # options that say what the holdouts of the store are
 
@@ -85,12 +89,11 @@ class Base:
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options to record: those of this run, and those that made the holdouts."""
         old = self.manifest
-        kept = {key: old.config[key] for key in KEPT if key in old.config}
-        mine = {
-            key: value
-            for key, value in config.items()
-            if key != "scrub_probe" or "probe" not in old.holdout
-        }
+        there = {"split": "test" in old.holdout, "scrub_probe": "probe" in old.holdout}
+        kept = {key: old.config[key] for key in KEPT if there[key] and key in old.config}
+        mine = {k: v for k, v in config.items() if k != "scrub_probe" or not there[k]}
+        if "split" in kept and "split" in mine:
+            kept["split"] = f"{kept['split']}+{mine['split']}"
         return {**mine, **kept, "append": True}
 
     def numbering(self, side: Side, found: Sequence[IdColumn]) -> Numbering:
@@ -176,14 +179,12 @@ class Base:
 
     def probe(self) -> pa.Table | None:
         """Return the probe if its pairs were moved out of training, as those of new rows are."""
-        old = self.manifest
-        moved = "probe" in old.holdout and old.config.get("scrub_probe", True)
-        return self.store.holdout("probe") if moved and old.accounting.scrubbed else None
+        return self.store.holdout("probe") if "probe" in self.manifest.apart else None
 
-    def probe_keys(self) -> NDArray[np.int64]:
-        """Return ``user_num << 32 | item_num`` of the probe's pairs, sorted."""
-        probe = self.probe()
-        return np.zeros(0, np.int64) if probe is None else np.sort(table_keys(probe))
+    def held_keys(self) -> NDArray[np.int64]:
+        """Return ``user_num << 32 | item_num`` of all pairs that may not be in training, sorted."""
+        keys = [table_keys(self.store.holdout(name)) for name in self.manifest.apart]
+        return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
 
     def titles(self, new: pa.Table | None) -> pa.Table | None:
         """Return the titles of both; those of ``new`` count."""
@@ -236,7 +237,7 @@ def rerate(probe: pa.Table, moved: Sequence[Columns]) -> Rerated:
         user[ours],
         item[ours],
         np.where(later, old_rating[at], new_rating),
-        np.where(later, old_time[at], new_time),
+        np.where(later, old_time[at], new_time) if len(time) else time,
     )
     old_rating[at[later]], old_time[at[later]] = new_rating[later], new_time[later]
     return Rerated(_with(probe, old_rating, old_time), replaced)

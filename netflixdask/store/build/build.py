@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from netflixdask.errors import InputError
+from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import Engine, Handle, Key, run, use_engine
-from netflixdask.store.build.append import SIDES, Base, rerate, sorted_union, touched
+from netflixdask.store.build.append import Base, rerate, sorted_union, touched
 from netflixdask.store.build.distinct import DistinctIds, SparseCounts, rating_scale
 from netflixdask.store.build.finish import Made, finish
 from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
@@ -32,7 +32,7 @@ from netflixdask.store.build.shuffle import BlockResult, ShuffleRatings, WriteBl
 from netflixdask.store.build.sources import md5_of, paths_of, source_entries, source_entry
 from netflixdask.store.build.words import Columns, layout_of
 from netflixdask.store.build.writer import StoreWriter, new_store
-from netflixdask.store.manifest import Accounting, Side, TimeKind
+from netflixdask.store.manifest import SIDES, Accounting, Side, TimeKind
 from netflixdask.store.ratings import RatingsStore, open_store
 from netflixdask.store.readers.base import (
     Chunk,
@@ -170,7 +170,7 @@ class _Build:
             rejects=len(rejects),
         )
         watched.check()
-        check_counts(account, n_ratings, sum(block.entry.rows for block in by_item), source)
+        check_counts(account, n_ratings, sum(block.entry.rows for block in by_item), source, base)
         held, entries = {}, []
         for holdout in holdouts:
             table, more = self.holdout_table(holdout, users, items, by_user)
@@ -253,7 +253,7 @@ class _Build:
             ranges = [some for some in (times, base.times()) if some is not None]
             times = (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
             old = base.files()
-            scrub = sorted_union(scrub, base.probe_keys())
+            scrub = sorted_union(scrub, base.held_keys())
         scale = rating_scale(values, limits)
         user_edges = self.edges("user", users, found["user",])
         item_edges = self.edges("item", items, found["item",])
@@ -312,7 +312,9 @@ class LoadChunk:
         yield from parse_parts(self.chunk, self.on_error)
 
 
-def check_counts(account: Accounting, by_user: int, by_item: int, source: Source) -> None:
+def check_counts(
+    account: Accounting, by_user: int, by_item: int, source: Source, base: Base | None
+) -> None:
     """Refuse to name a store whose counts do not add up.
 
     Args:
@@ -320,18 +322,25 @@ def check_counts(account: Accounting, by_user: int, by_item: int, source: Source
         by_user: ratings of the store to be, in the order by user.
         by_item: the same by item.
         source: what was read.
+        base: the store that it is added to.
 
     Raises:
+        StoreError: if the orders of the store that is appended to differ.
         InputError: if the second look at the source found other rows than the first.
     """
     found = account.ratings + account.scrubbed + account.duplicates + account.rejects
+    if base is not None and found == account.rows_read and by_item != by_user:
+        raise StoreError(
+            f"{base.store.path}: holds pairs of its holdouts in training, or is damaged "
+            "(netflixdask store check says which); ingest everything anew with overwrite=True"
+        )
     if found != account.rows_read or by_item != by_user:
         raise InputError(
             f"{source.files[0].name}: {account.rows_read:,} rows were read first and {found:,} "
             "then; the source changed while it was read; run again when it is at rest"
         )
     if by_user == 0:
-        raise InputError(f"{source.files[0].name}: all ratings are in the probe; none is left")
+        raise InputError(f"{source.files[0].name}: all ratings are held-out pairs; none is left")
 
 
 def _submit_parse(chunk: Chunk, engine: Engine, on_error: OnError) -> Handle:

@@ -1,4 +1,9 @@
-"""Holdouts on their way into a store: numbered, and the probe's pairs found in training."""
+"""Holdouts on their way into a store: numbered, and their pairs found in training.
+
+No rating of a held-out pair stays in training. The probe names ratings of the training set: they
+are moved into it. Other holdouts (a test set, qualifying) bring ratings of their own, or none: what
+training has of their pairs is left out, and counted.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +32,8 @@ def pair_keys(holdout: Holdout, users: Numbering, items: Numbering) -> NDArray[n
 def scrub_keys(
     holdouts: Sequence[Holdout], users: Numbering, items: Numbering
 ) -> NDArray[np.int64]:
-    """Return the sorted pairs of all holdouts that are to be moved out of training."""
-    keys = [pair_keys(h, users, items) for h in holdouts if h.scrub]
+    """Return the sorted pairs of all holdouts that may not be in training."""
+    keys = [pair_keys(h, users, items) for h in holdouts if h.apart]
     return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
 
 

@@ -183,10 +183,13 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
 
     def _scrub_of(self, by: Side, first: int, stop: int, src_bits: int) -> NDArray[np.int64]:
         """Pairs to move out of a block, as sorted keys ``(dst - first) << src_bits | src``."""
-        user, item = self.scrub >> 32, self.scrub & 0xFFFFFFFF
-        dst, src = (user, item) if by == "user" else (item, user)
-        inside = (dst >= first) & (dst < stop)
-        return np.sort((dst[inside] - first) << src_bits | src[inside])
+        if by == "user":  # sorted by user, then item
+            start, end = np.searchsorted(self.scrub, [first << 32, stop << 32])
+            part = self.scrub[start:end]
+            return ((part >> 32) - first) << src_bits | (part & 0xFFFFFFFF)
+        item = self.scrub & 0xFFFFFFFF
+        inside = (item >= first) & (item < stop)
+        return np.sort((item[inside] - first) << src_bits | (self.scrub[inside] >> 32))
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,11 @@ class Holdout:
     judging: SourceFile | None = None
     """The file that the ratings come from, where it is not ``file``."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether no pair may be in training: of all, but a probe that is to stay there."""
+        return self.scrub or self.name != "probe"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):

@@ -134,7 +134,8 @@ def test_a_model_of_another_store_is_checked_too(store: RatingsStore, prize) -> 
     seen = GlobalMean().fit(RatingsStore.from_frame(both, store.path.parent / "both"))
     pair = prize.probe.iloc[3]
     text = f"1 of {len(prize.probe)} .* are among the ratings .* first: user {pair.user_id}, item "
-    with pytest.raises(InputError, match=f"{text}{pair.item_id};"):
+    what = "fitted on the ratings that .*both had then; fit it on this store"
+    with pytest.raises(InputError, match=f"{text}{pair.item_id};.*{what}"):
         evaluate(seen, store, "probe")
     unseen = GlobalMean().fit(RatingsStore.from_frame(prize.train, store.path.parent / "train"))
     found = evaluate(unseen, store, "probe")
