@@ -193,6 +193,7 @@ def store_dict(store: RatingsStore) -> dict[str, Any]:
     manifest = store.manifest
     return {
         "path": str(store.path),
+        "folder": str(store.folder),
         "generation": manifest.generation,
         "n_ratings": store.n_ratings,
         "n_users": store.n_users,
@@ -212,6 +213,10 @@ def store_table(store: RatingsStore) -> Table:
     """Return the table of a store."""
     manifest = store.manifest
     account = manifest.accounting
+    parts = {
+        "undated, older than dated ones": account.undated,
+        "of held-out pairs": account.held_out,
+    }
     rows: list[tuple[str, Any]] = [
         ("ratings", store.n_ratings),
         ("users", store.n_users),
@@ -219,6 +224,7 @@ def store_table(store: RatingsStore) -> Table:
         ("rows read", account.rows_read),
         ("scrubbed pairs", account.scrubbed),
         ("duplicates", account.duplicates),
+        *[(f"of them {what}", n) for what, n in parts.items() if n],
         ("rejects", account.rejects),
         *[(f"holdout {name}", entry.rows) for name, entry in manifest.holdout.items()],
     ]

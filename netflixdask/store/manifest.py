@@ -64,6 +64,11 @@ class Accounting(pydantic.BaseModel, extra="forbid", frozen=True):
     duplicates: int
     """Rows that a later one of their pair replaced."""
     rejects: int
+    undated: int = 0
+    """Of ``duplicates``: rows without a time in a store that has times. They are older than every
+    dated one, so they never replace it."""
+    held_out: int = 0
+    """Of ``duplicates``: rows of held-out pairs, such as earlier ratings of the probe's."""
 
 
 class StoreManifest(pydantic.BaseModel, extra="forbid", frozen=True):

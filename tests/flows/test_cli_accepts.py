@@ -194,6 +194,8 @@ def test_the_prize_in_every_layout(
         "scrubbed": 2,
         "duplicates": 0,
         "rejects": 0,
+        "undated": 0,
+        "held_out": 0,
     }
     assert said["holdouts"] == {"probe": 2, "qualifying": 2}
     assert said["scale"] == {"low": 1.0, "high": 5.0, "scale": 1, "whole": True}

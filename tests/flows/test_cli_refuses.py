@@ -303,6 +303,8 @@ def test_bad_rows_of_a_table_are_set_aside(
         "scrubbed": 0,
         "duplicates": 3,
         "rejects": len(bad),
+        "undated": 0,
+        "held_out": 0,
     }
     assert open_store(path).n_ratings == 3
 

@@ -71,8 +71,9 @@ def test_info(store: Path, csv: Path, said: Any) -> None:
     assert found["n_ratings"] == 1575
     assert found["accounting"] == {
         **{"rows_read": 1575, "ratings": 1575},
-        **{"scrubbed": 0, "duplicates": 0, "rejects": 0},
+        **{"scrubbed": 0, "duplicates": 0, "rejects": 0, "undated": 0, "held_out": 0},
     }
+    assert Path(found["folder"]) == opened.folder
     assert sum(found["stars"].values()) == 1575
     assert found["bytes"] == on_disk
     assert found["files"]["by_user"]["files"] == 1
@@ -181,6 +182,35 @@ def test_what_is_nothing_of_ours_is_refused(verb: str, tmp_path: Path, said: Any
         "store", verb, tmp_path, code=2
     )
     assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_an_append_says_what_became_of_its_rows(tmp_path: Path, said: Any) -> None:
+    """A row without a time never replaces a dated one; one of a probe pair is no training row."""
+    prize = tmp_path / "prize"
+    (prize / "training_set").mkdir(parents=True)
+    (prize / "training_set" / "mv_0000001.txt").write_text(
+        "1:\n7,3,2005-01-01\n8,4,2005-01-02\n9,1,2005-01-02\n"
+    )
+    (prize / "probe.txt").write_text("1:\n7\n")
+    (tmp_path / "more.csv").write_text("user_id,item_id,rating\n7,1,5\n8,1,1\n10,1,2\n")
+    store = tmp_path / "st"
+    assert "of them" not in said("ingest", prize, store, *SEQUENTIAL)
+    text = said("ingest", tmp_path / "more.csv", store, "--append", *SEQUENTIAL)
+    for line in (
+        "│ ratings                                │    3 │",
+        "│ rows read                              │    6 │",
+        "│ scrubbed pairs                         │    1 │",
+        "│ duplicates                             │    2 │",
+        "│ of them undated, older than dated ones │    2 │",
+        "│ of them of held-out pairs              │    1 │",
+    ):
+        assert line in text, text
+    found = json.loads(said("store", "info", store, "--json"))
+    assert found["folder"] == str(store / "gen-000002")
+    assert found["accounting"] == {
+        **{"rows_read": 6, "ratings": 3, "scrubbed": 1, "duplicates": 2, "rejects": 0},
+        **{"undated": 2, "held_out": 1},
+    }
 
 
 def test_append_to_nothing(csv: Path, tmp_path: Path, said: Any) -> None:

@@ -17,7 +17,13 @@ from netflixdask.mapreduce import Engine, Handle, Key, run, use_engine
 from netflixdask.store.build.append import Base, rerate, sorted_union, touched
 from netflixdask.store.build.distinct import DistinctIds, SparseCounts, rating_scale
 from netflixdask.store.build.finish import Made, finish
-from netflixdask.store.build.holdouts import plain_table, scrub_keys, scrubbed_table
+from netflixdask.store.build.holdouts import (
+    n_among,
+    n_undated,
+    plain_table,
+    scrub_keys,
+    scrubbed_table,
+)
 from netflixdask.store.build.plan import ShufflePlan, Watched, plan_shuffle, watch
 from netflixdask.store.build.rows import (
     PART_BITS,
@@ -168,6 +174,8 @@ class _Build:
             scrubbed=moved,
             duplicates=sum(len(columns.dst) for columns in taken),
             rejects=len(rejects),
+            undated=n_undated(taken) if shuffle.by_user.timed else 0,
+            held_out=n_among(taken, shuffle.scrub),
         )
         watched.check()
         check_counts(account, n_ratings, sum(block.entry.rows for block in by_item), source, base)

@@ -37,6 +37,25 @@ def scrub_keys(
     return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
 
 
+def n_among(rows: Sequence[Columns], pairs: NDArray[np.int64]) -> int:
+    """Count the rows of some pairs.
+
+    Args:
+        rows: by user: ``dst`` is the user's number.
+        pairs: sorted ``user_num << 32 | item_num``.
+    """
+    if not len(pairs):
+        return 0
+    keys = np.concatenate([part.dst.astype(np.int64) << 32 | part.src for part in rows])
+    at = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
+    return int((pairs[at] == keys).sum())
+
+
+def n_undated(rows: Sequence[Columns]) -> int:
+    """Count the rows without a time."""
+    return sum(int((part.time == NULL_TIME).sum()) for part in rows)
+
+
 def plain_table(
     holdout: Holdout, users: Numbering, items: Numbering, time_kind: TimeKind
 ) -> pa.Table:
