@@ -98,7 +98,8 @@ def write_block(
     """Write a block's rows whole or not at all.
 
     Row groups of at most 65,536 rows with statistics, page checksums, numbers by difference and
-    ratings by dictionary; what zstd makes smaller is compressed.
+    ratings by dictionary. dst and ratings go through zstd; of src and time, whose differences are
+    packed to the bit, it takes away 3 %, for a third of the time of writing.
 
     Args:
         row_groups: uint64[n, 1] each, sorted by dst and src, n = 65,536 but in the last; one is
@@ -258,7 +259,7 @@ def _columns(form: WordForm) -> list[_Column]:
     small = {6: int32(15), 10: struct({10: struct({1: int8(8), 2: true()})})}
     columns = [
         _Column(dst, INT32, ZSTD, (DELTA,), element(dst, INT32)),
-        _Column(src, INT32, ZSTD, (DELTA,), element(src, INT32)),
+        _Column(src, INT32, NO_CODEC, (DELTA,), element(src, INT32)),
         _Column(
             rating,
             physical,
@@ -271,7 +272,7 @@ def _columns(form: WordForm) -> list[_Column]:
         time = form.names[3]
         date = {6: int32(6), 10: struct({6: struct({})})}
         schema = element(time, INT32, date, nullable=True)
-        columns.append(_Column(time, INT32, ZSTD, (DELTA, RLE), schema))
+        columns.append(_Column(time, INT32, NO_CODEC, (DELTA, RLE), schema))
     return columns
 
 

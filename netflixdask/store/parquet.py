@@ -137,7 +137,10 @@ def read_rows(path: Path, columns: list[str] | None, rows: tuple[int, int] | Non
 
 
 def read_groups(
-    path: Path, columns: list[str] | None = None, rows: tuple[int, int] | None = None
+    path: Path,
+    columns: list[str] | None = None,
+    rows: tuple[int, int] | None = None,
+    at_once: int = 1,
 ) -> Iterator[pa.Table]:
     """Yield the rows of a file a row group at a time: they fit a core's cache.
 
@@ -145,6 +148,7 @@ def read_groups(
         path: the file.
         columns: the columns to read; all if left out.
         rows: the rows ``[rows[0], rows[1])``; all if left out.
+        at_once: row groups at a time, where less Python matters more than the cache.
 
     Raises:
         StoreError: if the file is missing or damaged.
@@ -152,8 +156,9 @@ def read_groups(
     with opened(path) as source:
         start, stop = rows if rows is not None else (0, source.metadata.num_rows)
         groups, seen = _groups_of(source, (start, stop))
-        for group in groups:
-            table = source.read_row_group(group, columns=columns, use_threads=False)
+        for i in range(0, len(groups), at_once):
+            some = groups[i : i + at_once]
+            table = source.read_row_groups(some, columns=columns, use_threads=False)
             n = table.num_rows
             low, high = max(start - seen, 0), min(stop - seen, n)
             seen += n

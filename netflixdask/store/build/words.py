@@ -94,9 +94,10 @@ class WordLayout:
         if scale is None:
             return rating.astype(np.float32).view(np.uint32)
         if rating.dtype in (np.uint8, np.int8) and low.is_integer():
-            stars = np.arange(256, dtype=np.uint8).view(rating.dtype).astype(np.int64)
-            steps = (stars - int(low)) * scale  # of a star that occurs, 0 .. 65,535
-            return steps.astype(np.uint16)[rating.view(np.uint8)]
+            code = rating.astype(np.uint16)  # modulo 65,536, as what follows
+            code -= np.uint16(int(low) % (1 << 16))
+            code *= np.uint16(scale)
+            return code
         return np.rint((rating.astype(np.float64) - low) * scale).astype(np.uint16)
 
     def stars(self, code: NDArray[np.uint32]) -> NDArray[Any]:
