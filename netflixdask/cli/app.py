@@ -70,6 +70,11 @@ def options(
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    if "" in arguments:
+        _say(
+            "error: found an empty argument (''); expected a path or a value; is a variable unset?"
+        )
+        return 2
     try:
         app(arguments, prog_name="netflixdask")
     except SystemExit as end:
@@ -78,6 +83,13 @@ def run(arguments: list[str]) -> int:
         _debug()
         _say(f"error: {as_options(str(error))}")
         return error.exit_code
+    except PermissionError as error:
+        _debug()
+        _say(
+            f"error: {error.filename}: {error.strerror}; expected a path that this user may read, "
+            "or write where the output goes"
+        )
+        return 2
     except Exception as error:
         _debug()
         full = full_disk(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from netflixdask.store.artifacts import Artifact
 from netflixdask.store.check import check as run_check
 from netflixdask.store.check import open_any
 from netflixdask.store.clean import clean_store, old_generations
+from netflixdask.store.manifest import DamagedManifest
 from netflixdask.store.parquet import FileEntry
 from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.room import files_below, size_text
@@ -49,7 +51,8 @@ def check(
     path: AnyPath, cluster: Cluster = "laptop", as_json: Json = False, quiet: Quiet = False
 ) -> None:
     """Read every file and say what is damaged; exit code 1 if anything is."""
-    open_any(path)  # refused before a cluster is started
+    with contextlib.suppress(DamagedManifest):  # reported like other damage
+        open_any(path)  # refused before a cluster is started
     with session(cluster, as_json, quiet) as out:
         report = run_check(path)
         rows: list[tuple[str, Any]] = [

@@ -51,7 +51,17 @@ class IngestConfig(Config):
     @pydantic.field_validator("memory_limit", mode="before")
     @classmethod
     def _bytes(cls, value: Any) -> Any:
-        return parse_bytes(value) if isinstance(value, str) else value
+        found = value
+        if isinstance(value, str):
+            try:
+                found = parse_bytes(value) if value.strip() else 0
+            except ValueError:
+                found = 0
+        if isinstance(found, int) and found <= 0:
+            raise ValueError(
+                f"memory_limit = {value!r}: expected bytes above 0, such as 2000000000 or '2GB'"
+            )
+        return found
 
 
 def ingest(

@@ -21,7 +21,14 @@ import pydantic
 
 from netflixdask import __version__
 from netflixdask.errors import StoreError
-from netflixdask.store.manifest import MANIFEST, SCHEMA_VERSION, digest, read_manifest, write_json
+from netflixdask.store.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    digest,
+    folder_of,
+    read_manifest,
+    write_json,
+)
 from netflixdask.store.parquet import (
     FileEntry,
     read_parquet,
@@ -102,7 +109,7 @@ def open_artifact(path: str | Path, kind: str | None = None) -> Artifact:
     Raises:
         StoreError: if there is none, it is incomplete, of another kind, or newer.
     """
-    path = Path(path).expanduser().absolute()
+    path = folder_of(path)
     what = f"a {kind} artifact" if kind else "an artifact"
     artifact = Artifact(path, read_manifest(path, ArtifactManifest, what))
     if kind is not None and artifact.kind != kind:
@@ -194,7 +201,7 @@ def new_artifact(
     def check(folder: Path) -> None:
         check_folder(folder, overwrite=overwrite, ours=open_artifact)
 
-    with staged(Path(path).expanduser().absolute(), check) as stage:
+    with staged(folder_of(path), check) as stage:
         yield ArtifactWriter(stage, kind)
 
 
@@ -205,7 +212,7 @@ def check_output(path: str | Path, *, overwrite: bool) -> None:
         StoreError: if something is there that may not be replaced, or another run is writing
             there.
     """
-    path = Path(path).expanduser().absolute()
+    path = folder_of(path)
     check_folder(path, overwrite=overwrite, ours=open_artifact)
     check_free(path)
 

@@ -33,12 +33,15 @@ from netflixdask.store.manifest import (
     MANIFEST,
     SIDES,
     BlockEntry,
+    DamagedManifest,
     Side,
     StoreManifest,
+    folder_of,
     stars_text,
 )
 from netflixdask.store.parquet import FileEntry
 from netflixdask.store.ratings import RatingsStore, open_store
+from netflixdask.store.staging import GENERATION
 
 _TASKS_A_THREAD = 4
 
@@ -49,10 +52,11 @@ class CheckReport:
 
     path: str
     kind: str
-    """store, or the kind of an artifact."""
+    """store, or the kind of an artifact; ? where the manifest does not say."""
     generation: int | None
     """Of a store."""
     n_files: int
+    """That are there, of those that the manifest names; rows and bytes are theirs."""
     n_rows: int
     """Ratings of a store; rows of all tables of an artifact."""
     n_bytes: int
@@ -78,23 +82,30 @@ def open_any(path: str | Path) -> RatingsStore | Artifact:
     Raises:
         StoreError: if there is neither.
     """
-    path = Path(path).expanduser().absolute()
+    path = folder_of(path)
     try:
         return open_store(path)
     except StoreError as error:
         try:
             return open_artifact(path)
+        except DamagedManifest:
+            raise
         except StoreError:
             raise error from None
 
 
 def check(path: str | Path) -> CheckReport:
-    """Check the store or the artifact at ``path``.
+    """Check the store or the artifact at ``path``; one whose manifest is damaged has no figures.
 
     Raises:
         StoreError: if there is neither.
     """
-    found = open_any(path)
+    try:
+        found = open_any(path)
+    except DamagedManifest as error:
+        path = folder_of(path)
+        kind = "store" if any(GENERATION.fullmatch(one.name) for one in path.iterdir()) else "?"
+        return CheckReport(str(path), kind, None, 0, 0, 0, (str(error),))
     return check_store(found) if isinstance(found, RatingsStore) else check_artifact(found)
 
 
@@ -108,14 +119,17 @@ def check_artifact(artifact: Artifact | str | Path) -> CheckReport:
     files = artifact.manifest.files
     with use_engine() as engine, engine.stage("check"):
         problems = _check_files(engine, artifact.path, files)
-    problems += _strangers(artifact.path, files)
+    problems += [
+        f"{path}: is not named by the manifest" for path in strangers(artifact.path, files)
+    ]
+    there = [entry for entry in files if (artifact.path / entry.file).exists()]
     return CheckReport(
         path=str(artifact.path),
         kind=artifact.kind,
         generation=None,
-        n_files=len(files),
-        n_rows=sum(entry.rows for entry in files),
-        n_bytes=sum(entry.bytes for entry in files),
+        n_files=len(there),
+        n_rows=sum(entry.rows for entry in there),
+        n_bytes=sum(entry.bytes for entry in there),
         problems=tuple(problems),
     )
 
@@ -130,7 +144,7 @@ def check_store(store: RatingsStore | str | Path) -> CheckReport:
     """
     store = store if isinstance(store, RatingsStore) else open_store(store)
     manifest, base = store.manifest, str(store.path)
-    files = _files_of(manifest)
+    files = files_of(manifest)
     plain = [entry for entry in files if not isinstance(entry, BlockEntry)]
     problems = [f"{store.path / MANIFEST}: {problem}" for problem in _figures(manifest)]
     with use_engine() as engine, engine.stage("check"):
@@ -168,14 +182,18 @@ def check_store(store: RatingsStore | str | Path) -> CheckReport:
         "pairs are in training as well"
         for name, n in overlaps.items()
     ]
-    problems += _strangers(store.folder, files, base=store.path)
+    problems += [
+        f"{path}: is not named by the manifest"
+        for path in strangers(store.folder, files_of(manifest), base=store.path)
+    ]
+    there = [entry for entry in files if (store.path / entry.file).exists()]
     return CheckReport(
         path=base,
         kind="store",
         generation=manifest.generation,
-        n_files=len(files),
-        n_rows=store.n_ratings,
-        n_bytes=sum(entry.bytes for entry in files),
+        n_files=len(there),
+        n_rows=sum(entry.rows for entry in there if entry in manifest.by_user),
+        n_bytes=sum(entry.bytes for entry in there),
         problems=tuple(problems),
         overlaps=overlaps,
     )
@@ -189,7 +207,8 @@ def _overlaps(blocks: Sequence[BlockFound]) -> dict[str, int]:
     return {name: n for name, n in total.items() if n}
 
 
-def _files_of(manifest: StoreManifest) -> list[FileEntry]:
+def files_of(manifest: StoreManifest) -> list[FileEntry]:
+    """Return the entries of all files of a store."""
     files = [*manifest.by_user, *manifest.by_item, manifest.users, manifest.items]
     files += manifest.holdout.values()
     return [*files, *[entry for entry in (manifest.duplicates, manifest.rejects) if entry]]
@@ -267,8 +286,8 @@ def _check_files(engine: Engine, base: Path, files: Sequence[FileEntry]) -> list
     return [problem for some in found for problem in some]
 
 
-def _strangers(folder: Path, files: Iterable[FileEntry], *, base: Path | None = None) -> list[str]:
-    """Name the files below ``folder`` that are not the manifest's; plain readers would read them.
+def strangers(folder: Path, files: Iterable[FileEntry], *, base: Path | None = None) -> list[Path]:
+    """Return the files below ``folder`` that are not the manifest's; plain readers would read them.
 
     Args:
         folder: where nothing else may be.
@@ -278,7 +297,7 @@ def _strangers(folder: Path, files: Iterable[FileEntry], *, base: Path | None = 
     base = base or folder
     named = {base / entry.file for entry in files} | {base / MANIFEST}
     return [
-        f"{path}: is not named by the manifest"
+        path
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path not in named

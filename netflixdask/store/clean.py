@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from netflixdask.errors import StoreError
-from netflixdask.store.check import open_any
+from netflixdask.store.check import files_of, open_any, strangers
 from netflixdask.store.locking import writing
-from netflixdask.store.manifest import MANIFEST
+from netflixdask.store.manifest import MANIFEST, folder_of
 from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.readers.scratch import orphans
 from netflixdask.store.room import bytes_below, files_below
@@ -23,7 +25,8 @@ class Removed:
 
     name: str
     what: str
-    """An old generation, or a leftover of an interrupted run."""
+    """An old generation, a leftover of an interrupted run, or a file in the newest generation that
+    its manifest does not name, which plain readers would read."""
     bytes: int
     """Bytes below it, those that it shares with others included."""
 
@@ -50,18 +53,20 @@ def clean_store(path: str | Path) -> CleanReport:
     generation cannot go on.
 
     Raises:
-        StoreError: if there is nothing of ours, or another run is writing there.
+        StoreError: if there is nothing of ours, another run is writing there, or this user may not
+            remove it.
     """
-    path = Path(path).expanduser().absolute()
+    path = folder_of(path)
     if not path.is_dir():
         raise StoreError(f"{path}: there is no such folder; expected a store or an artifact")
-    with writing(path):
+    with writing(path), _permitted(path):
         # Opened under the lock: a generation that is being written is named when it is free.
         found = leftovers(path)
         if (path / MANIFEST).exists() or not found:
             opened = open_any(path)
             if isinstance(opened, RatingsStore):
-                found = [*old_generations(opened), *found]
+                others = strangers(opened.folder, files_of(opened.manifest), base=path)
+                found = [*old_generations(opened), *found, *others]
         found += orphans(path)
         removed = [_describe(path, entry) for entry in found]
         inodes = files_below(*found).values()
@@ -79,6 +84,17 @@ def clean_store(path: str | Path) -> CleanReport:
     return CleanReport(str(path), tuple(removed), freed)
 
 
+@contextlib.contextmanager
+def _permitted(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise StoreError(
+            f"{path}: cannot be cleaned ({error.strerror}); expected a folder that this user may "
+            "write in, with all that is in it"
+        ) from None
+
+
 def old_generations(store: RatingsStore) -> list[Path]:
     """Return the folders of generations that the store's manifest does not name, in order."""
     folders = [path for path in store.path.iterdir() if GENERATION.fullmatch(path.name)]
@@ -88,4 +104,6 @@ def old_generations(store: RatingsStore) -> list[Path]:
 def _describe(path: Path, entry: Path) -> Removed:
     old = GENERATION.fullmatch(entry.name) and (path / MANIFEST).exists()
     what = "old generation" if old else "left by an interrupted run"
-    return Removed(entry.name, what, bytes_below(entry))
+    if not entry.is_relative_to(path) or entry.parent == path:
+        return Removed(entry.name, what, bytes_below(entry))
+    return Removed(str(entry.relative_to(path)), "not named by the manifest", bytes_below(entry))

@@ -25,6 +25,10 @@ SIDES: tuple[Side, Side] = ("user", "item")
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 
+class DamagedManifest(StoreError):
+    """There is a manifest, and it cannot be read; what it named may still be there."""
+
+
 class BlockEntry(FileEntry):
     """One block file: all ratings of the rows ``first .. last`` of its side."""
 
@@ -44,7 +48,7 @@ class SourceEntry(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class RatingScale(pydantic.BaseModel, extra="forbid", frozen=True):
-    """The values that ratings take."""
+    """The values that ratings take, in training and holdouts, or the layout's own."""
 
     low: float
     high: float
@@ -115,6 +119,17 @@ class StoreManifest(pydantic.BaseModel, extra="forbid", frozen=True):
         return digest([self.schema_version, *[entry.checksum for entry in files]])
 
 
+def folder_of(path: str | Path) -> Path:
+    """Return the absolute path of an output or of what is opened.
+
+    Raises:
+        StoreError: if it is no path, or an empty one.
+    """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise StoreError(f"found {path!r} for a folder; expected its path")
+    return Path(path).expanduser().absolute()
+
+
 def stars_text(value: float) -> str:
     """Return a rating as the key of ``stars``: the shortest text that reads the same float32."""
     return str(np.float32(value)).removesuffix(".0")
@@ -144,11 +159,18 @@ def read_manifest(path: Path, model: type[Model], what: str) -> Model:
     """Read ``path/manifest.json`` as ``model``.
 
     Raises:
-        StoreError: if there is none, it is not one of ``what``, or it is newer than this package.
+        DamagedManifest: if it is no JSON, or lacks something.
+        StoreError: if there is none, it is not one of ``what``, it is newer than this package, or
+            this user may not read it.
     """
     file = path / MANIFEST
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such folder; expected {what}")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(f"{path}: there is no such folder; expected {what}") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be opened ({error.strerror}); expected {what}") from None
+    again = "damaged; make it again with overwrite=True, or put a copy of the manifest there"
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -156,10 +178,15 @@ def read_manifest(path: Path, model: type[Model], what: str) -> Model:
             f"{path}: this is not {what}: it has no {MANIFEST} (it is written last, so an "
             "interrupted run leaves none; run that command again)"
         ) from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{file}: cannot be read as JSON ({error})") from None
+    except OSError as error:
+        raise StoreError(
+            f"{file}: cannot be read ({error.strerror}); expected a file that this user may read"
+        ) from None
+    except ValueError as error:
+        raise DamagedManifest(f"{file}: cannot be read as JSON ({error}): {again}") from None
     if not isinstance(raw, dict):
-        raise StoreError(f"{file}: expected a JSON object, got {type(raw).__name__}")
+        got = type(raw).__name__
+        raise DamagedManifest(f"{file}: expected a JSON object, got {got}: {again}")
     version = raw.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise StoreError(
@@ -172,6 +199,7 @@ def read_manifest(path: Path, model: type[Model], what: str) -> Model:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         found = f" = {first['input']!r}" if isinstance(first["input"], str | int) else ""
-        raise StoreError(
-            f"{file}: this is not {what}: {where}{found}: {first['msg'].lower()}"
-        ) from None
+        said = f"{file}: this is not {what}: {where}{found}: {first['msg'].lower()}"
+        if raw.get("format") == model.model_fields["format"].default:
+            raise DamagedManifest(f"{said}: {again}") from None
+        raise StoreError(said) from None

@@ -215,6 +215,9 @@ class RatingsQueries:
         self, by: Side, raw: Sequence[Id], low: float | None, high: float | None
     ) -> Entities:
         other = _other(by)
+        for name, limit in (("min_rating", low), ("max_rating", high)):
+            if limit is not None and not isinstance(limit, int | float | np.number):
+                raise ConfigError(f"{name} = {limit!r}: expected a number of stars")
         if low is not None and high is not None and low > high:
             raise ConfigError(
                 f"min_rating = {low:g}, max_rating = {high:g}: expected the lower one first"
@@ -314,8 +317,14 @@ class RatingsQueries:
                 }
             return self._kept.offsets
 
-    def _numbers(self, side: Side, raw: Sequence[Id]) -> list[int]:
+    def _numbers(self, side: Side, raw: Sequence[Any]) -> list[int]:
         lookup = self._store.user_nums if side == "user" else self._store.item_nums
+        for one in raw:
+            if not isinstance(one, str | int | float | np.generic) and one is not None:
+                raise InputError(
+                    f"{self._store.path}: found {one!r} for a {side}; expected raw ids one by one, "
+                    "such as (1, 4), not (a list of them,)"
+                )
         # The lock: an index of pandas builds its hash table on its first use, unguarded.
         with self._kept.lock:
             numbers: list[int] = lookup(raw).tolist()

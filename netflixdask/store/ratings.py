@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import ConfigError, InputError, StoreError
 from netflixdask.store.blocks import BlockLoader
-from netflixdask.store.manifest import BlockEntry, Side, StoreManifest, TimeKind, read_manifest
+from netflixdask.store.manifest import (
+    BlockEntry,
+    Side,
+    StoreManifest,
+    TimeKind,
+    folder_of,
+    read_manifest,
+)
 from netflixdask.store.parquet import column, read_parquet
 from netflixdask.store.queries import RatingsQueries
 
@@ -275,7 +282,7 @@ def open_store(path: str | Path) -> RatingsStore:
     Raises:
         StoreError: if there is none, it is incomplete, or newer than this package.
     """
-    path = Path(path).expanduser().absolute()
+    path = folder_of(path)
     store = _opened(path)
     for _ in range(_LOOKS):
         if store.folder.is_dir():

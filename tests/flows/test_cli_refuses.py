@@ -351,6 +351,41 @@ def test_nothing_but_bad_rows(tmp_path: Path, refused: Any) -> None:
     assert message.startswith("mine.csv: no rating could be read (2 rows were rejected)")
 
 
+def test_an_empty_argument(tmp_path: Path, refused: Any) -> None:
+    write(tmp_path / "mine.csv", HEADER + GOOD)
+    for arguments in (["ingest", "mine.csv", ""], ["ingest", "", "store"], ["store", "info", ""]):
+        assert refused(*arguments).startswith("found an empty argument ('')")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "user_id,item_id,rating\r1,1,3\r2,1,4\r",
+            "mine.csv:1: found a line that goes on behind a CR",
+        ),
+        (
+            'user_id,item_id,rating,"no\nte"\n1,1,3,x\n',
+            "mine.csv:1: found a quoted name that does not",
+        ),
+        (
+            'user_id,item_id,rating,note\n1,1,3,"a\nb"\n',
+            "mine.csv:2: a quoted field that does not end",
+        ),
+        ("user_id,thing,stars\n1,1,3\n", "mine.csv:1: columns 'item_id', 'rating' are not there"),
+    ],
+)
+def test_lines_that_are_none(text: str, said: str, tmp_path: Path, refused: Any) -> None:
+    (tmp_path / "mine.csv").write_bytes(text.encode())
+    assert refused("ingest", "mine.csv", "store", *SEQUENTIAL).startswith(said)
+
+
+@pytest.mark.parametrize("limit", ["x", "2XB", "0", "-5", "-2GB", ""])
+def test_no_memory_limit(limit: str, refused: Any) -> None:
+    message = refused("ingest", "mine.csv", "store", "--set", f"memory_limit={limit}", *SEQUENTIAL)
+    assert f"memory_limit = {limit!r}: expected bytes above 0" in message
+
+
 # --- outputs and inputs of other verbs -------------------------------------------------------
 
 
@@ -358,8 +393,11 @@ def test_an_output_that_exists(tmp_path: Path, store: Path, refused: Any) -> Non
     write(tmp_path / "mine.csv", HEADER + GOOD)
     write(tmp_path / "notes" / "diary.txt", "mine")
     ingest = ["ingest", "mine.csv"]
+    assert refused(*ingest, "mine", *TABLE, *SEQUENTIAL) == (
+        f"{store}: exists already; add to it with --append, replace it with --overwrite, or choose "
+        "another path"
+    )
     exists = f"{store}: exists already; choose another path or replace it with --overwrite"
-    assert refused(*ingest, "mine", *TABLE, *SEQUENTIAL) == exists
     assert refused("fit", "bias", "mine", "mine", *SEQUENTIAL) == exists
     assert refused("stats", "mine", "mine", *SEQUENTIAL) == exists
     for verb in (["synth"], ["stats", "mine"], ["canopy", "mine"], ["fit", "als", "mine"]):

@@ -30,13 +30,22 @@ from netflixdask.store.artifacts import now
 from netflixdask.store.manifest import (
     MANIFEST,
     BlockEntry,
+    DamagedManifest,
     StoreManifest,
+    folder_of,
     read_manifest,
     write_json,
 )
 from netflixdask.store.parquet import FileEntry, below, remove_half_written, write_parquet
 from netflixdask.store.ratings import RatingsStore
-from netflixdask.store.staging import GENERATION, Staged, check_folder, check_free, staged
+from netflixdask.store.staging import (
+    GENERATION,
+    Staged,
+    check_folder,
+    check_free,
+    leftovers,
+    staged,
+)
 
 Entry = TypeVar("Entry", bound=FileEntry)
 
@@ -50,7 +59,9 @@ class StoreWriter:
         """The manifest of the generation before, None if there is none."""
         self.append = append
         """Whether the generations before are kept for those who read them."""
-        self.generation = 1 if old is None else old.generation + 1
+        # Where the manifest is gone or damaged the folders tell.
+        last = max((int(name[4:]) for name in generations(stage.path)), default=0)
+        self.generation = (last if old is None else old.generation) + 1
         self.staging = stage.folder
         self.folder = stage.folder / "gen"
         """Where tasks write; entries are relative to it until :meth:`commit`."""
@@ -155,19 +166,28 @@ def new_store(
             append to, or if another run is writing there.
         StageError: if the disk was full.
     """
-    path = Path(path).expanduser().absolute()
+    path = folder_of(path)
 
     def check(folder: Path) -> None:
         _check(folder, overwrite=overwrite, append=append)
 
     with staged(path, check) as stage:
-        old = _is_store(path) if (path / MANIFEST).exists() else None
+        old = _read(path) if (path / MANIFEST).exists() else None
         writer = StoreWriter(stage, old, append=append)
         try:
             writer.folder.mkdir()
             yield writer
         finally:
             writer.undo()
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether there is a whole store at ``path``."""
+    try:
+        _is_store(path)
+    except StoreError:
+        return False
+    return True
 
 
 def is_named(path: Path, generation: int) -> bool:
@@ -182,6 +202,26 @@ def _is_store(path: Path) -> StoreManifest:
     return read_manifest(path, StoreManifest, "a ratings store")
 
 
+def _read(path: Path) -> StoreManifest | None:
+    """Return the manifest of a store that may be replaced, None if it is damaged.
+
+    Raises:
+        StoreError: if this is no store of ours: without its manifest it is known by its folders.
+    """
+    try:
+        return _is_store(path)
+    except DamagedManifest:
+        ours = {MANIFEST, *generations(path), *[entry.name for entry in leftovers(path)]}
+        if not generations(path) or {entry.name for entry in path.iterdir()} - ours:
+            raise
+        return None
+
+
+def generations(path: Path) -> list[str]:
+    """Return the names of the generations that are in a folder."""
+    return [entry.name for entry in path.iterdir() if GENERATION.fullmatch(entry.name)]
+
+
 def check_store_output(path: str | Path, *, overwrite: bool, append: bool = False) -> None:
     """Refuse a path where no store can go, and change nothing.
 
@@ -190,7 +230,12 @@ def check_store_output(path: str | Path, *, overwrite: bool, append: bool = Fals
             or another run is writing there.
         ConfigError: if it is both to be replaced and appended to.
     """
-    path = Path(path).expanduser().absolute()
+    path = folder_of(path)
+    if not overwrite and not append and is_store(path):
+        raise StoreError(
+            f"{path}: exists already; add to it with append=True, replace it with overwrite=True, "
+            "or choose another path"
+        )
     _check(path, overwrite=overwrite, append=append)
     check_free(path)
 
@@ -217,7 +262,7 @@ def _check(path: Path, *, overwrite: bool, append: bool) -> None:
                 f"{path}: holds generations of a store but no {MANIFEST}; if nobody needs them, "
                 "remove the folder"
             )
-    check_folder(path, overwrite=overwrite or append, ours=_is_store)
+    check_folder(path, overwrite=overwrite or append, ours=_is_store if append else _read)
 
 
 def _below(name: str, value: Any) -> Any:

@@ -7,6 +7,7 @@ buffer; the smaller layouts, and lines whose numbers are wanted, through
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,6 +42,8 @@ TRAIN, QUALIFYING, PROBE = 3, 2, 1
 PART_ROWS = 1 << 20
 """Rows of a part of packed text."""
 _SEARCH = 1 << 18  # bytes first looked at for a header
+_HEADER = 64  # bytes that hold a file's first header
+_MOVIE_NAME = re.compile(r"(?:^|[/\[])mv_([0-9]+)\.txt(?:\.gz)?\]?$")
 
 _LINES = {
     TRAIN: "'customer,star,YYYY-MM-DD'",
@@ -117,6 +120,8 @@ def parse_ratings(cuts: Sequence[Cut], on_error: OnError) -> Iterator[Parsed]:
         movie = np.array([cut.movie for cut in cuts[first : first + len(start)]], np.int64)
         whole = np.array([p.at_start for p in pieces[first : first + len(start)]], np.uint8)
         whole[-1] &= ended
+        for run in range(int(continued), len(start)):
+            check_name(pieces[first + run], data[start[run] : stop[run]])
         state[kernel.POS], state[fast.RUN] = start[0], 0
         if not continued:
             state[kernel.LINE], state[kernel.MOVIE] = 1, movie[0]
@@ -154,6 +159,28 @@ def parse_ratings(cuts: Sequence[Cut], on_error: OnError) -> Iterator[Parsed]:
             number = before[first + run] + int(state[kernel.LINE])
             rejects.append(_refuse(piece, data[: stop[run]], state, code, number, TRAIN, on_error))
     yield Parsed(rows.take(int(state[kernel.ROWS])), tuple(rejects))
+
+
+def check_name(piece: Piece, data: NDArray[np.uint8]) -> None:
+    """Refuse a file whose name and header tell different movies.
+
+    Args:
+        piece: of any file; only the beginning of one called ``mv_0000001.txt`` is looked at.
+        data: its text.
+
+    Raises:
+        DataFormatError: naming both.
+    """
+    named = _MOVIE_NAME.search(piece.file.name) if piece.at_start else None
+    if named is None:
+        return
+    line, colon, _ = data[:_HEADER].tobytes().partition(b":")
+    movie = line.removeprefix(UTF8_BOM).strip(b" \t\r\n")
+    if colon and movie.isdigit() and int(movie) != int(named[1]):
+        raise DataFormatError(
+            f"{piece.file.name}:1: found the header '{int(movie)}:' in a file of movie "
+            f"{int(named[1])}, expected '{int(named[1])}:'; rename the file, or correct the header"
+        )
 
 
 def parse_cut(cut: Cut, columns: int, on_error: OnError) -> Parsed:

@@ -191,7 +191,10 @@ def check_columns(where: str, columns: Columns, there: list[Any]) -> None:
     """Refuse a table that lacks a wanted column, or has it twice."""
     wanted = [name for name in columns.names() if name is not None]
     if missing := [name for name in wanted if name not in there]:
-        raise missing_column(where, missing, [str(name) for name in there])
+        hint = (
+            "its index is not read: reset_index() makes columns of it" if "frame" in where else ""
+        )
+        raise missing_column(where, missing, [str(name) for name in there], hint=hint)
     if twice := [name for name in wanted if there.count(name) > 1]:
         raise DataFormatError(
             f"{where}: found the column {twice[0]!r} more than once; expected it once; "

@@ -91,6 +91,8 @@ def place_of(source: str | Path) -> Place | list[Place]:
         InputError: if there is nothing, or the driver of a URL is not installed.
     """
     text = str(source)
+    if not text:
+        raise InputError("found '' for a source; expected the path of ratings; a variable unset?")
     if text.startswith("file://"):
         source = text = text.removeprefix("file://")
     found: list[Place]
@@ -112,7 +114,11 @@ def place_of(source: str | Path) -> Place | list[Place]:
 
 
 def _existing(place: Path | RemotePath) -> Place:
-    if not place.exists():
+    try:
+        there = place.exists()
+    except PermissionError as error:
+        raise unreadable(place, error) from None
+    if not there:
         raise InputError(f"{place}: no such file or folder; expected ratings in it")
     return place
 

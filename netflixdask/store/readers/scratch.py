@@ -19,6 +19,7 @@ from typing import BinaryIO
 from netflixdask.errors import InputError
 from netflixdask.progress import say
 from netflixdask.store.locking import label, owner_of
+from netflixdask.store.manifest import folder_of
 from netflixdask.store.readers.base import SourceFile
 from netflixdask.store.readers.files import bad_packing, open_text, unreadable
 from netflixdask.store.room import filesystem, full_disk, size_text
@@ -60,7 +61,7 @@ class Scratch:
 @contextlib.contextmanager
 def scratch_beside(out: str | Path) -> Iterator[Scratch]:
     """Yield a scratch folder beside ``out``, gone at the end, and remove those of killed runs."""
-    out = Path(out).expanduser().absolute()
+    out = folder_of(out)
     for old in orphans(out):
         shutil.rmtree(old, ignore_errors=True)
         say(f"{old}: removed; an interrupted run left it there")

@@ -157,12 +157,15 @@ def time_form(text: str) -> int | None:
     return next((form for form, pattern in _TIME_FORMS if pattern.fullmatch(stripped)), None)
 
 
-def missing_column(where: str, missing: list[str], there: list[str]) -> DataFormatError:
+def missing_column(
+    where: str, missing: list[str], there: list[str], *, hint: str = ""
+) -> DataFormatError:
     """Word the refusal of a table without a wanted column."""
     listed = ", ".join(map(repr, missing))
+    verb = "column {} is" if len(missing) == 1 else "columns {} are"
     return DataFormatError(
-        f"{where}: column {listed} is not there; the columns are {', '.join(there)[:400]!r}; name "
-        "them with user=, item=, rating= and time=; the first line must be a header"
+        f"{where}: {verb.format(listed)} not there; the columns are {', '.join(there)[:400]!r}; "
+        f"name them with user=, item=, rating= and time={hint and f'; {hint}'}"
     )
 
 
@@ -176,8 +179,19 @@ def header_names(
         for mark in ((delimiter,) if delimiter else DELIMITERS)
     ]
     names, mark = max(tried, key=lambda t: (set(wanted) <= set(t[0]), len(t[0])))
+    where = f"{file.name}:{number}"
+    if "\r" in line:
+        raise DataFormatError(
+            f"{where}: found a line that goes on behind a CR: {shown(line)}; expected lines that "
+            "end in LF or CRLF, not in CR alone; convert the file (tr '\\r' '\\n')"
+        )
+    if line.count('"') % 2:
+        raise DataFormatError(
+            f"{where}: found a quoted name that does not end on its line: {shown(line)}; expected "
+            "the header on one line; take the line break out"
+        )
     if missing := [name for name in wanted if name not in names]:
-        raise missing_column(f"{file.name}:{number}", missing, names)
+        raise missing_column(where, missing, names, hint="the first line must be a header")
     if twice := [name for name in wanted if names.count(name) > 1]:
         raise DataFormatError(
             f"{file.name}:{number}: found the column {twice[0]!r} more than once; expected it "

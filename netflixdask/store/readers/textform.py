@@ -75,7 +75,8 @@ class TextForm:
         if code == kernel.BAD_QUOTE:
             return (
                 "a quoted field that does not end on its line",
-                f'{lines}, a quote inside quotes doubled (""); drop columns of free text',
+                f'{lines}, a quote inside quotes doubled ("") and no line break inside them; take '
+                "the line breaks out, or drop the column",
             )
         role, why = divmod(code, kernel.ROLE_BASE)
         role -= 1

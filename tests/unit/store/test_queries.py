@@ -254,3 +254,15 @@ def test_only_the_row_groups_concerned_are_read(
     assert len(groups) == store.n_users
     assert max(groups) <= n // 32 + 2
     assert sum(groups) < 3 * store.n_users
+
+
+def test_what_is_no_id_and_no_limit(store: RatingsStore) -> None:
+    queries = store.queries
+    for ask in (queries.items, queries.users, queries.ratings_matrix_by, queries.ratings_matrix_to):
+        for one in ([1, 4], {}, np.array([1, 4])):
+            with pytest.raises(InputError, match="expected raw ids one by one, such as"):
+                ask(one)
+    with pytest.raises(ConfigError, match="min_rating = 'x': expected a number of stars"):
+        queries.items(1, min_rating="x")
+    with pytest.raises(ConfigError, match=r"max_rating = \[3\]: expected a number of stars"):
+        queries.users(1, max_rating=[3])

@@ -258,3 +258,17 @@ def test_netflix_format_asked_of_something_else(tmp_path: Path) -> None:
     file.write_text("1:\n")
     with pytest.raises(InputError, match="format 'netflix' is for a folder or an archive of mv_"):
         open_source(file, format="netflix")
+
+
+def test_a_file_whose_name_and_header_differ(tmp_path: Path) -> None:
+    for movie in (1, 2, 3):
+        (tmp_path / f"mv_{movie:07d}.txt").write_text(f"{movie}:\n7,3,2005-01-01\n")
+    (tmp_path / "mv_0000002.txt").write_bytes(b"\xef\xbb\xbf12:\n7,3,2005-01-01\n")
+    text = r"mv_0000002.txt:1: found the header '12:' in a file of movie 2, expected '2:'; rename"
+    for on_error in ("fail", "reject"):
+        (chunk,) = open_source(tmp_path).chunks()
+        with pytest.raises(DataFormatError, match=text):
+            chunk.read(on_error)
+    (chunk,) = open_source(tmp_path / "mv_0000002.txt").chunks()
+    with pytest.raises(DataFormatError, match=text):
+        chunk.read()
