@@ -120,6 +120,12 @@ class Base:
         low, high = fixed if fixed is not None else (float(values.min()), float(values.max()))
         return min(low, scale.low), max(high, scale.high)
 
+    def fixed_range(self) -> tuple[float, float] | None:
+        """Return the lowest and highest star that the old layouts allow, None if any number is."""
+        if set(self.manifest.layout.split("+")) <= set(TABLES):
+            return None
+        return self.manifest.rating.low, self.manifest.rating.high
+
     def times(self) -> tuple[int, int] | None:
         """Return the lowest and highest known time, from the statistics of the files."""
         if self.manifest.time_kind == "none":

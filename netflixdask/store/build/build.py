@@ -263,6 +263,8 @@ class _Build:
             old = base.files()
             scrub = sorted_union(scrub, base.held_keys())
         scale = rating_scale(values, limits)
+        if base is not None and not base.manifest.rating.whole:
+            scale = scale.model_copy(update={"whole": False})  # as one read of both would be
         user_edges = self.edges("user", users, found["user",])
         item_edges = self.edges("item", items, found["item",])
         if base is not None:

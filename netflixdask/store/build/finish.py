@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from netflixdask.store.build.append import Base, joined
-from netflixdask.store.build.distinct import SparseCounts
+from netflixdask.store.build.distinct import SparseCounts, rating_scale
 from netflixdask.store.build.rows import Numbering
 from netflixdask.store.build.shuffle import BlockResult
 from netflixdask.store.build.tables import (
@@ -48,6 +48,7 @@ class Made:
     stars: SparseCounts
     """Values of the ratings read."""
     scale: RatingScale
+    """By which rows were packed: of all that was read."""
     sources: list[SourceEntry]
     account: Accounting
     """Of this run alone: ``ratings`` is what the store has grown by."""
@@ -82,15 +83,16 @@ def finish(
     files = {name: writer.write(f"{name}.parquet", table) for name, table in tables.items()}
     taken_out = [columns for b in by_user for columns in (b.duplicates, b.scrubbed)]
     values, counts = made.stars
-    stars = [(values, counts)] if base is None else [base.stars(), (values, counts)]
+    counted = [(values, counts)] if base is None else [base.stars(), (values, counts)]
+    stars = histogram(counted, taken_out)
     old_ids = old.id_generations if old is not None else {"users": [], "items": []}
     return writer.commit(
         n_users=len(users),
         n_items=len(items),
         n_ratings=int(user_counts.sum()),
-        rating=made.scale,
+        rating=_scale(source, base, made, stars),
         time_kind=time_kind,
-        stars=histogram(stars, taken_out),
+        stars=stars,
         user_id_kind=kinds.user,
         item_id_kind=kinds.item,
         id_generations={
@@ -109,6 +111,21 @@ def finish(
         rejects=files.get("rejects"),
         config=config,
     )
+
+
+def _scale(source: Source, base: Base | None, made: Made, stars: Mapping[str, int]) -> RatingScale:
+    """Return the scale of what is stored: rows that were replaced or left out have no say.
+
+    Only whether files hold whole numbers is settled before that is known.
+    """
+    tables = [*made.holdouts.values(), *([] if made.probe is None else [made.probe])]
+    held = [table.column("rating").drop_null().to_numpy() for table in tables]
+    values = np.unique(np.concatenate([np.array([float(s) for s in stars], np.float32), *held]))
+    ends = [(float(values[0]), float(values[-1]))]
+    fixed = [source.rating_range, None if base is None else base.fixed_range()]
+    ends += [one for one in fixed if one is not None]
+    scale = rating_scale(values, (min(e[0] for e in ends), max(e[1] for e in ends)))
+    return scale.model_copy(update={"whole": made.scale.whole})
 
 
 def _holdouts(writer: StoreWriter, base: Base | None, made: Made) -> dict[str, FileEntry]:

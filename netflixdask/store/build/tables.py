@@ -21,7 +21,7 @@ from netflixdask.store.readers.base import IdColumn, IdKinds, Reject
 def histogram(
     counted: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], taken_out: Sequence[Columns]
 ) -> dict[str, int]:
-    """Count the training ratings of each value: those counted less those taken out."""
+    """Count the training ratings of each value that is left: those counted less those taken out."""
     left: dict[float, int] = {}
     for values, counts in counted:
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
@@ -30,7 +30,7 @@ def histogram(
         gone, n = np.unique(columns.rating.astype(np.float32), return_counts=True)
         for value, count in zip(gone.tolist(), n.tolist(), strict=True):
             left[value] -= count
-    return {stars_text(value): count for value, count in sorted(left.items())}
+    return {stars_text(value): count for value, count in sorted(left.items()) if count}
 
 
 def duplicate_table(

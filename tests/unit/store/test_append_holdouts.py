@@ -249,3 +249,27 @@ def test_the_choice_for_a_probe_is_that_of_the_run_that_brings_it(tmp_path: Path
     assert account(store) == (4, 3, 1, 0)
     assert store.manifest.apart == ["probe"]
     assert check_store(store.path).problems == ()
+
+
+def test_the_scale_is_that_of_what_is_stored(tmp_path: Path) -> None:
+    """Rows that were replaced or left out do not widen the range that predictions are cut to."""
+    columns = ["user_id", "item_id", "rating", "time"]
+    frame = pd.DataFrame([[1, 1, 9.25, 1], [1, 1, 3, 2], [2, 1, 4, 3]], columns=columns)
+    store = nd.ingest(frame, tmp_path / "s", time="time")
+    scale = store.manifest.rating
+    assert (scale.low, scale.high, scale.scale, scale.whole) == (3, 4, 1, False)
+    assert store.manifest.stars == {"3": 1, "4": 1}
+    store = nd.ingest(frame.iloc[1:].assign(rating=7), tmp_path / "s", append=True, time="time")
+    scale = store.manifest.rating
+    assert (scale.low, scale.high, scale.scale, scale.whole) == (7, 7, 1, False)
+    assert check_store(store).problems == ()
+    assert (training(store).rating == 7).all()
+
+    a = prize(tmp_path / "a", {1: "7,5,2005-01-01\n8,3,2005-01-01\n"}, probe="1:\n7\n")
+    nd.ingest(a, tmp_path / "p")
+    wild = pd.DataFrame([[7, 1, 50]], columns=columns[:3])
+    store = nd.ingest(wild, tmp_path / "p", append=True)
+    assert (store.rating_low, store.rating_high) == (1, 5)
+    assert store.manifest.stars == {"3": 1}
+    assert held(store, "probe").rating.tolist() == [5]
+    assert check_store(store).problems == ()
