@@ -2,7 +2,8 @@
 
 While nothing is open (imports, parsing of the arguments) the process ends on the spot. While a
 verb works, the first Ctrl-C becomes a ``KeyboardInterrupt``, so that context managers remove what
-is unfinished and close the workers; a second one does not wait for them.
+is unfinished and close the workers; a second one does not wait for them. SIGTERM, as a supervisor
+or a batch system sends it, is taken for a Ctrl-C while a verb works.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 INTERRUPTED = 130
@@ -30,7 +31,10 @@ def at_once() -> Iterator[None]:
 def with_cleaning() -> Iterator[None]:
     """Raise ``KeyboardInterrupt`` at the first Ctrl-C within the block."""
     cleaning = _Cleaning(sys.unraisablehook)
-    with _handled(cleaning.interrupt):
+    with (
+        _handled(cleaning.interrupt),
+        _handled(cleaning.interrupt, signal.SIGTERM, (signal.SIG_DFL,)),
+    ):
         sys.unraisablehook = cleaning.dropped
         try:
             yield
@@ -78,18 +82,26 @@ class _Cleaning:
 
 
 @contextlib.contextmanager
-def _handled(handler: Any) -> Iterator[None]:
-    """Handle the signal, except where it is ignored (a job in the background) or in a thread."""
+def _handled(
+    handler: Any, number: signal.Signals = signal.SIGINT, ours: Sequence[Any] | None = None
+) -> Iterator[None]:
+    """Handle a signal, except where it is ignored (a job in the background) or in a thread.
+
+    Args:
+        handler: what is called.
+        number: the signal.
+        ours: the handlers that may be replaced; by default those of Ctrl-C.
+    """
     mine = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    if not mine or before not in (signal.default_int_handler, _leave):
+    before = signal.getsignal(number)
+    if not mine or before not in (ours or (signal.default_int_handler, _leave)):
         yield
         return
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def _leave(*_: object) -> None:

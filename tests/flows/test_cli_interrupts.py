@@ -120,6 +120,17 @@ def test_ctrl_c(command: str, whole_group: bool, tmp_path: Path, background: Any
         assert below(tmp_path) == ["w", "w/.steps", "w/run.json"]
 
 
+def test_sigterm_cleans_like_ctrl_c(tmp_path: Path, background: Any) -> None:
+    process = background("synth", "out", *BIG, "--layout", "store", *SEQUENTIAL)
+    wait_until(lambda: any(tmp_path.glob("out/.staging-*")), process)
+    process.terminate()
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("interrupted: nothing half-written is left")
+    assert below(tmp_path) == []
+
+
 def test_ctrl_c_while_it_starts(background: Any) -> None:
     process = background("doctor")
     time.sleep(0.4)  # in the middle of its imports
