@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from netflixdask.errors import StoreError
 from netflixdask.kernels.check import digest_rows, first_disorder
 from netflixdask.store import schemas
-from netflixdask.store.blocks import owned
+from netflixdask.store.blocks import owned, sorted_distinct
 from netflixdask.store.manifest import SIDES, BlockEntry, Side, StoreManifest
 from netflixdask.store.parquet import FileEntry, checksum, column, read_parquet
 
@@ -61,7 +61,7 @@ def held_pairs(base: str, manifest: StoreManifest) -> HeldPairs:
             continue  # the look at its bytes tells
         if {"user_num", "item_num"} <= set(table.column_names):
             user, item = (column(table, f"{side}_num").astype(np.int64) for side in SIDES)
-            found[name] = np.unique(user << 32 | item)
+            found[name] = sorted_distinct(user << 32 | item)
     return found
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import Key
+from netflixdask.store.blocks import sorted_distinct
 from netflixdask.store.build.merge import seconds_of
 from netflixdask.store.build.rows import Numbering
 from netflixdask.store.build.shuffle import BlockResult, time_array
@@ -190,7 +191,7 @@ class Base:
     def held_keys(self) -> NDArray[np.int64]:
         """Return ``user_num << 32 | item_num`` of all pairs that may not be in training, sorted."""
         keys = [table_keys(self.store.holdout(name)) for name in self.manifest.apart]
-        return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
+        return sorted_distinct(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
 
     def titles(self, new: pa.Table | None) -> pa.Table | None:
         """Return the titles of both; those of ``new`` count."""

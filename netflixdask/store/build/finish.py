@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from netflixdask.store.build.append import Base, joined
 from netflixdask.store.build.distinct import SparseCounts, rating_scale
@@ -119,7 +120,7 @@ def _scale(source: Source, base: Base | None, made: Made, stars: Mapping[str, in
     Only whether files hold whole numbers is settled before that is known.
     """
     tables = [*made.holdouts.values(), *([] if made.probe is None else [made.probe])]
-    held = [table.column("rating").drop_null().to_numpy() for table in tables]
+    held = [pc.unique(table.column("rating").drop_null()).to_numpy() for table in tables]
     values = np.unique(np.concatenate([np.array([float(s) for s in stars], np.float32), *held]))
     ends = [(float(values[0]), float(values[-1]))]
     fixed = [source.rating_range, None if base is None else base.fixed_range()]

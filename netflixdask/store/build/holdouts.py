@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import DataFormatError
 from netflixdask.store import schemas
+from netflixdask.store.blocks import sorted_distinct
 from netflixdask.store.build.rows import Numbering
 from netflixdask.store.build.shuffle import time_array
 from netflixdask.store.build.words import Columns
@@ -34,7 +35,7 @@ def scrub_keys(
 ) -> NDArray[np.int64]:
     """Return the sorted pairs of all holdouts that may not be in training."""
     keys = [pair_keys(h, users, items) for h in holdouts if h.apart]
-    return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
+    return sorted_distinct(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
 
 
 def n_among(rows: Sequence[Columns], pairs: NDArray[np.int64]) -> int:
