@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from netflixdask.stages.canopy.blocking import Blocking, blocking_recall
+from netflixdask.stages.blocking import Blocking
+from netflixdask.stages.canopy.blocking import blocking_recall
 from netflixdask.stages.canopy.config import CanopyConfig
 from netflixdask.stages.canopy.stage import canopy
 from netflixdask.stages.canopy.suggest import Suggestion, suggest_bounds

@@ -13,10 +13,10 @@ import pytest
 from netflixdask.cluster import open_client
 from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import SequentialEngine
+from netflixdask.stages import blocking
 from netflixdask.stages.canopy import (
     Blocking,
     CanopyConfig,
-    blocking,
     blocking_recall,
     canopy,
     suggest_bounds,
