@@ -51,6 +51,7 @@ def item_similarity(
     out: str | Path,
     *,
     biases: Biases | pa.Table | pd.DataFrame | None = None,
+    canopies: Artifact | str | Path | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Artifact:
@@ -62,11 +63,15 @@ def item_similarity(
         biases: baseline of measure ``residual``, as a table with one row a bias (columns ``side``
             = global, user or item; ``num``; ``bias``) or as the object that
             ``BiasBaseline.biases_`` is; without it a ``BiasBaseline`` is fitted first.
+        canopies: compare only items that share a canopy: what :func:`canopy` made of the same
+            store, or its folder. How many of the true neighbours that keeps says
+            :func:`blocking_recall`.
         overwrite: replace the artifact that is there.
         options: fields of :class:`SimilarityConfig`, or ``config=`` such an object.
 
     Raises:
         ConfigError: if an option is unknown or out of range.
+        InputError: if the canopies are of other items.
     """
     config = SimilarityConfig.build(options.pop("config", None), **options)
     with use_engine() as engine, as_store(store) as ratings:
@@ -74,7 +79,13 @@ def item_similarity(
         if config.chosen.value == "residual" and baseline is None:
             baseline = BiasBaseline().fit(ratings).biases_
         return run_similarity(
-            ratings, Path(out), config, biases=baseline, engine=engine, overwrite=overwrite
+            ratings,
+            Path(out),
+            config,
+            biases=baseline,
+            canopies=canopies,
+            engine=engine,
+            overwrite=overwrite,
         )
 
 

@@ -57,6 +57,15 @@ def similarity(
     min_common: Annotated[int | None, typer.Option(help="Fewest common raters.")] = None,
     max_neighbors: Annotated[int | None, typer.Option(help="Neighbours kept an item.")] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Write all pairs, for models.")] = False,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help="all pairs, occurring ones alone, or auto: by the size of the catalogue."
+        ),
+    ] = None,
+    canopies: Annotated[
+        Path | None, typer.Option(help="Canopies of this store; compare within them.")
+    ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
     cluster: Cluster = "laptop",
@@ -70,12 +79,28 @@ def similarity(
         "min_common": min_common,
         "max_neighbors": max_neighbors,
         "pairs": pairs or None,
+        "candidates": candidates,
     }
     given = {key: value for key, value in options.items() if value is not None}
     config = SimilarityConfig.build(**given | parse_settings(settings))
     check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:
-        out.artifact(api.item_similarity(store, out_path, config=config, overwrite=overwrite))
+        found = api.item_similarity(
+            store, out_path, canopies=canopies, config=config, overwrite=overwrite
+        )
+        out.artifact(found, _pairs_table(found.manifest.stats))
+
+
+def _pairs_table(stats: dict[str, Any]) -> Table:
+    """Return which pairs were looked at, and how many there are."""
+    known = {
+        "n_pairs": "all",
+        "n_pairs_common": "with a common rater",
+        "n_pairs_sharing": "that share a canopy",
+        "n_pairs_compared": "compared",
+    }
+    rows = [(text, stats[key]) for key, text in known.items() if key in stats]
+    return make_table("", [f"pairs ({stats['candidates']} looked at)", "number"], rows)
 
 
 def canopy(

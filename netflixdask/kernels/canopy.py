@@ -5,6 +5,8 @@ Every count is an integer, so partial counts of any cut of the users add up to t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +95,23 @@ def list_bits(bits: NDArray[np.uint64], out: NDArray[np.int32]) -> None:
                     at += 1
                 x >>= np.uint64(1)
                 number += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def forget_others(bits: Any, similarity: Any, n_common: Any) -> None:
+    """Take away the pairs whose bit is not set, in place.
+
+    Args:
+        bits: uint64[n_rows, n_words]; bit ``b`` of word ``w`` stands for column ``64 * w + b``.
+        similarity: float32[n_rows, width], set to NaN.
+        n_common: int32[n_rows, width], set to 0.
+    """
+    for row in range(bits.shape[0]):
+        for column in range(similarity.shape[1]):
+            word = bits[row, column >> 6]
+            if (word >> np.uint64(column & 63)) & np.uint64(1) == 0:
+                similarity[row, column] = np.float32(np.nan)
+                n_common[row, column] = 0
 
 
 @numba.njit(nogil=True, cache=True)

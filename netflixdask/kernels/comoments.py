@@ -275,17 +275,18 @@ def place_pairs(
 
 
 @numba.njit(nogil=True, cache=True)
-def count_found(n_common: Any, first: Any) -> Any:
-    """Count the pairs below the diagonal that have a common rater.
+def count_found(n_common: Any, first: Any, least: Any) -> Any:
+    """Count the pairs below the diagonal that have enough common raters.
 
     Args:
         n_common: int32[n_rows, width].
         first: place of row 0.
+        least: fewest common raters.
     """
     found = 0
     for r in range(n_common.shape[0]):
         for j in range(first + r):
-            found += n_common[r, j] != 0
+            found += n_common[r, j] >= least
     return found
 
 

@@ -18,7 +18,7 @@ KEEP_ABSOLUTE: Final = 2
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def fill_pearson(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, out: Any) -> None:
+def fill_pearson(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, step: Any, out: Any) -> None:
     """Write ``(n Sxy - Sx Sy) / sqrt((n Sxx - Sx²) (n Syy - Sy²))``.
 
     Moving and stretching the values changes nothing, so the sums are taken as they are.
@@ -28,7 +28,9 @@ def fill_pearson(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, out: Any) -> N
         m: multiplier of the values.
         c: added to the values.
         of_x: float64[3, n_rows], the rows' margins.
-        of_y: float64[3, width], the columns' margins.
+        of_y: float64[3, width], the columns' margins; or float64[3, n_rows] with ``step`` 1, where
+            every row has a column of its own.
+        step: 0 or 1.
         out: float64[n_rows, width], overwritten; NaN where undefined.
     """
     for r in range(out.shape[0]):
@@ -45,20 +47,22 @@ def fill_pearson(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, out: Any) -> N
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def fill_cosine(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, out: Any) -> None:
+def fill_cosine(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, step: Any, out: Any) -> None:
     """Write ``Sxy / sqrt(Qx Qy)``; arguments as :func:`fill_pearson`."""
     for r in range(out.shape[0]):
         for j in range(out.shape[1]):
             n = np.float64(sums[0, r, j])
             total = np.float64(sums[1, r, j]) + np.float64(sums[2, r, j])
             xy = m * (m * np.float64(sums[5, r, j]) + c * total) + c * c * n
-            norms = of_x[2, r] * of_y[2, j]
+            norms = of_x[2, r] * of_y[2, r * step + j]
             found = min(max(xy / np.sqrt(norms), -1.0), 1.0)
             out[r, j] = found if norms > 0 else np.nan
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def fill_cosine_common(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, out: Any) -> None:
+def fill_cosine_common(
+    sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, step: Any, out: Any
+) -> None:
     """Write ``Sxy / sqrt(Sxx Syy)``; arguments as :func:`fill_pearson`."""
     for r in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -74,12 +78,12 @@ def fill_cosine_common(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, out: Any
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def fill_jaccard(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, out: Any) -> None:
+def fill_jaccard(sums: Any, m: Any, c: Any, of_x: Any, of_y: Any, step: Any, out: Any) -> None:
     """Write ``n / (nx + ny - n)``; arguments as :func:`fill_pearson`."""
     for r in range(out.shape[0]):
         for j in range(out.shape[1]):
             n = np.float64(sums[0, r, j])
-            either = of_x[0, r] + of_y[0, j] - n
+            either = of_x[0, r] + of_y[0, r * step + j] - n
             out[r, j] = n / either if either > 0 else np.nan
 
 

@@ -287,3 +287,39 @@ def offer_rows(bits: Any, exclude_indptr: Any, exclude_src: Any, heaps: Any) -> 
             if key > root:
                 replace_root(heap, key)
                 root = heap[0]
+
+
+@numba.njit(nogil=True, cache=True)
+def offer_listed(
+    value: Any, similarity: Any, n_common: Any, row: Any, number: Any, heaps: Any, extra: Any
+) -> None:
+    """Offer each candidate of a list to the heap of its row, in place.
+
+    Args:
+        value: float32[n], by which candidates are ordered; NaN = no candidate.
+        similarity: float32[n], kept beside it.
+        n_common: int32[n], kept beside it.
+        row: int32[n], the heaps that candidates are for.
+        number: int32[n], item numbers: of equal values the lower number wins.
+        heaps: uint64[n_rows, k], a min-heap of keys for each row.
+        extra: uint64[n_rows, k], with each key ``similarity's bits << 32 | n_common``.
+    """
+    bits = value.view(np.uint32)
+    own_bits = similarity.view(np.uint32)
+    for p in range(value.shape[0]):
+        b = bits[p]
+        if (b & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
+            continue
+        if b == np.uint32(0x80000000):  # -0.0
+            b = np.uint32(0)
+        if b & np.uint32(0x80000000):
+            b = ~b
+        else:
+            b = b | np.uint32(0x80000000)
+        key = (np.uint64(b) << np.uint64(32)) | np.uint64(
+            np.uint32(0xFFFFFFFF) - np.uint32(number[p])
+        )
+        heap = heaps[row[p]]
+        if key > heap[0]:
+            more = (np.uint64(own_bits[p]) << np.uint64(32)) | np.uint64(n_common[p])
+            replace_both(heap, extra[row[p]], key, more)

@@ -32,7 +32,9 @@ from run import PeakMemory
 import netflixdask as nd
 from netflixdask.mapreduce import DaskEngine
 from netflixdask.stages.similarity import SimilarityConfig
-from netflixdask.stages.similarity.similarity import KeepBand, Ratings, merge_neighbors, sum_pairs
+from netflixdask.stages.similarity.keep import KeepBand
+from netflixdask.stages.similarity.neighbors import merge_neighbors
+from netflixdask.stages.similarity.sums import Ratings, sum_pairs
 from netflixdask.store import RatingsStore, open_store
 from netflixdask.store.parquet import column
 
@@ -131,7 +133,7 @@ def from_memory(client: Any, store: RatingsStore, out: Path, options: dict[str, 
 
     def call() -> None:
         out.mkdir(parents=True)
-        found, _ = sum_pairs(blocks, about, config, KeepBand(str(out), False), engine=engine)
+        found, _, _ = sum_pairs(blocks, about, config, KeepBand(str(out), False), engine=engine)
         candidates = [found[key].candidates for key in sorted(found)]
         parts = merge_neighbors(candidates, items, config, _count, engine=engine)
         assert sum(parts.values()) > 0

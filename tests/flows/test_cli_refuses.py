@@ -473,6 +473,8 @@ USAGE = {
     "fit als mine out --set n_facters=3": "ALSConfig: unknown option 'n_facters'; known are: ",
     "fit als mine out --set n_factors=-1": "ALSConfig: n_factors = '-1': input should be greater",
     "similarity mine out --measure dice": "SimilarityConfig: measure = 'dice': not known; known",
+    "similarity mine out --candidates some": "candidates = 'some': input should be 'auto', 'all'",
+    "similarity mine out --pairs --candidates occurring": "pairs = True: all pairs are written",
     "canopy mine": "canopy: OUT is missing: the folder to write, or --suggest",
     "canopy mine out --suggest": "canopy: --suggest writes nothing; leave OUT out",
     "canopy mine out --recall 0.9": "canopy: --recall goes with --suggest",

@@ -169,6 +169,23 @@ def test_stages(
     assert any(line.startswith(f"│ {table} ") for line in lines)
 
 
+def test_similarity_within_canopies(work: Path, tmp_path: Path, cli: Any) -> None:
+    cli("canopy", work / "store", tmp_path / "canopies", "--t1", "0.1", "--t2", "0.3", "-q")
+    options = ["--canopies", tmp_path / "canopies", "--set", "max_ratings_per_user=40"]
+    found = {}
+    for candidates in ("all", "occurring"):
+        out = tmp_path / candidates
+        verb = ["similarity", work / "store", out, *options, "--candidates", candidates]
+        stats = cli(*verb, "--json").json["stats"]
+        assert stats["candidates"] == candidates
+        assert 0 < stats["n_pairs_compared"] < stats["n_pairs_sharing"] <= stats["n_pairs"]
+        found[candidates] = open_artifact(out, "similarity").table("neighbors")
+        said = cli(*verb, "--overwrite", "-q").out
+        assert f"pairs ({candidates} looked at)" in said
+        assert re.search(rf"compared +│ +{stats['n_pairs_compared']:,} ", said)
+    assert found["all"].equals(found["occurring"])
+
+
 def test_evaluate(work: Path, tmp_path: Path, cli: Any) -> None:
     found = cli("evaluate", work / "als", "--on", "probe", "--json")
     assert found.json["split"]["name"] == "probe"

@@ -10,10 +10,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from netflixdask.kernels.canopy import forget_others
 from netflixdask.kernels.comoments import PairSums, count_found, keep_pairs, triangle
 from netflixdask.kernels.measures import KEEP_ABSOLUTE, KEEP_ALL, KEEP_POSITIVE, settle
 from netflixdask.kernels.topk import offer_rows_both_ways
 from netflixdask.mapreduce import Key, MapReduce
+from netflixdask.stages.blocking import Blocking
 from netflixdask.stages.similarity.bands import Band
 from netflixdask.stages.similarity.config import SimilarityConfig
 from netflixdask.stages.similarity.lists import ListForm, UserLists
@@ -33,7 +35,7 @@ class Candidates(NamedTuple):
     items: NDArray[np.int64]
     """int64[n], item numbers."""
     keys: NDArray[np.uint64]
-    """uint64[n, k], best first (:mod:`netflixdask.kernels.topk`), 0 = none."""
+    """uint64[n, k], best first (:mod:`netflixdask.kernels.topk`), 0 = none; k as of the longest."""
     extra: NDArray[np.uint64]
     """uint64[n, k], with each key: bits of the float32 similarity << 32 | common raters."""
 
@@ -43,7 +45,8 @@ class BandResult(NamedTuple):
 
     band: Band
     n_common_pairs: int
-    """Pairs with a common rater."""
+    """Pairs with a common rater; with canopies, those of them that were compared: that share a
+    canopy and have ``min_common`` common raters."""
     candidates: Candidates
     similarity: NDArray[np.float32] | None
     """float32[n_pairs], 0 where the pair has none; only if pairs are wanted."""
@@ -73,6 +76,8 @@ class Finisher:
     floor: NDArray[np.float32]
     """float32[n_items], by place: what candidates must reach. Raised by all tasks of a process as
     they find better ones: it saves work and changes no result."""
+    sharing: Sharing | None = None
+    """Which pairs count; None = all."""
 
     def finish(self, band: Band, rows: Iterable[Rows]) -> BandResult:
         """Measure every pair of a band and choose each item's best candidates in it."""
@@ -89,6 +94,7 @@ class Finisher:
         size = max(band.hi, CHUNK_PAIRS)
         wide, single, counts, by = (np.empty(size, t) for t in (float, "f4", "i4", "f4"))
         absolute = self.config.rank_by == "absolute"
+        least = 1 if self.sharing is None else self.config.min_common
         for part in rows:
             shape = part.sums.shape[1:]
             n_pairs = shape[0] * shape[1]
@@ -97,16 +103,22 @@ class Finisher:
             n = counts[:n_pairs].reshape(shape)
             n[:] = part.sums[0]
             found = single[:n_pairs].reshape(shape)
-            self._settle(measured, n, found)
+            self.settle(measured, n, found)
+            if self.sharing is not None:
+                forget_others(self.sharing.rows(part.first, part.stop), found, n)
             value = np.abs(found, out=by[:n_pairs].reshape(shape)) if absolute else found
             if similarity is not None and n_common is not None:
                 keep_pairs(found, n, part.first, band.first, similarity, n_common)
-            n_found += count_found(n, part.first)
+            n_found += count_found(n, part.first, least)
             offer_rows_both_ways(
                 value, found, n, part.first, self.order, self.floor, heaps, extra, touched
             )
         return BandResult(
-            band, n_found, self._candidates(heaps, extra, touched), similarity, n_common
+            band,
+            n_found,
+            sorted_candidates(self.order[: band.hi], heaps, extra, touched),
+            similarity,
+            n_common,
         )
 
     def _measure(self, part: Rows, margins: _SidedMargins, out: NDArray[np.float64]) -> None:
@@ -115,7 +127,7 @@ class Finisher:
         fill = self.measure.fill
         if fill is not None and self.exact is np.float64:
             of_x = np.ascontiguousarray(margins.wide[:, part.first : part.stop])
-            fill(part.sums, float(m), float(c), of_x, margins.wide[:, :width], out)
+            fill(part.sums, float(m), float(c), of_x, margins.wide[:, :width], 0, out)
             return
         step = max(1, FORMULA_PAIRS // len(out))
         for start in range(0, width, step):
@@ -129,24 +141,81 @@ class Finisher:
             )
             out[:, piece] = self.measure.similarity(pairs)
 
-    def _settle(
+    def measure_listed(
+        self, a: NDArray[np.int32], b: NDArray[np.int32], sums: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Measure a list of pairs.
+
+        Args:
+            a: int32[n], places of one item of each pair.
+            b: int32[n], of the other.
+            sums: int64[6 or 1, n], of the entries' numbers; ``x`` is the item of the higher place.
+        """
+        m, c = self.scale.multiplier, self.form.origin(self.scale)
+        of_x, of_y = self.margins[np.maximum(a, b)].T, self.margins[np.minimum(a, b)].T
+        out = np.empty(len(a))
+        if self.measure.fill is not None and self.exact is np.float64:
+            wide = (np.ascontiguousarray(of, np.float64) for of in (of_x, of_y))
+            rows = np.ascontiguousarray(sums)[:, :, None]
+            self.measure.fill(rows, float(m), float(c), *wide, 1, out[:, None])
+            return out
+        for start in range(0, len(a), FORMULA_PAIRS):
+            piece = slice(start, start + FORMULA_PAIRS)
+            pairs = Pairs(
+                _true_sums(sums[:, None, piece], self.exact, m, c),
+                Margins(*of_x[:, None, piece].astype(self.exact)),
+                Margins(*of_y[:, None, piece].astype(self.exact)),
+                self.n_users,
+                self.scale.unit,
+            )
+            out[None, piece] = self.measure.similarity(pairs)
+        return out
+
+    def settle(
         self, found: NDArray[np.float64], n: NDArray[np.int32], out: NDArray[np.float32]
     ) -> None:
+        """Damp similarities by their support; NaN where they do not count. All 2-d, alike."""
         config = self.config
         settle(
             found, n, float(config.shrinkage), float(config.significance), config.min_common,
             _KEEP[config.keep], float(config.threshold), out,
         )  # fmt: skip
 
-    def _candidates(
-        self, heaps: NDArray[np.uint64], extra: NDArray[np.uint64], touched: NDArray[np.uint8]
-    ) -> Candidates:
-        places = np.nonzero(touched)[0]
-        places = places[np.argsort(self.order[places])]
-        keys, more = heaps[places], extra[places]
-        best = np.argsort(keys, axis=1)[:, ::-1]
-        keys, more = np.take_along_axis(keys, best, 1), np.take_along_axis(more, best, 1)
-        return Candidates(self.order[places].astype(np.int64), keys, more)
+
+@dataclass(frozen=True, eq=False)
+class Sharing:
+    """Which pairs share a canopy, by place; each process holds it once."""
+
+    blocking: Blocking
+    members: NDArray[np.uint64]
+    """Of :meth:`Blocking.members`: ``n_canopies * n_items / 8`` bytes."""
+
+    def rows(self, first: int, stop: int) -> NDArray[np.uint64]:
+        """Return the bits of some rows (:meth:`Blocking.rows`)."""
+        return self.blocking.rows(first, stop, self.members)
+
+
+def sorted_candidates(
+    number: NDArray[np.int32],
+    heaps: NDArray[np.uint64],
+    extra: NDArray[np.uint64],
+    touched: NDArray[np.uint8] | None = None,
+) -> Candidates:
+    """Return what heaps hold: rows by item, best first, no longer than the longest list.
+
+    Args:
+        number: int32[n], the rows' item numbers.
+        heaps: uint64[n, k].
+        extra: uint64[n, k].
+        touched: uint8[n], not 0 for the rows that hold something; None: look.
+    """
+    rows = np.flatnonzero(heaps.any(axis=1) if touched is None else touched)
+    rows = rows[np.argsort(number[rows])]
+    keys, more = heaps[rows], extra[rows]
+    best = np.argsort(keys, axis=1)[:, ::-1]
+    keys, more = np.take_along_axis(keys, best, 1), np.take_along_axis(more, best, 1)
+    longest = int(np.count_nonzero(keys, axis=1).max(initial=0))
+    return Candidates(number[rows].astype(np.int64), keys[:, :longest], more[:, :longest])
 
 
 class _SidedMargins:

@@ -41,11 +41,26 @@ class SimilarityConfig(Config):
     or those of the largest magnitude."""
     pairs: bool = False
     """Write all pairs as well (8 bytes a pair), for the kNN models."""
+    candidates: Literal["auto", "all", "occurring"] = "auto"
+    """Which pairs are looked at: ``all``, one by one; ``occurring``, those with a common rater
+    alone, in memory for the items and not for their pairs; ``auto``: all of them up to
+    ``max_pairs``. Changes no number."""
+    max_pairs: pydantic.PositiveInt = 2**31
+    """Most pairs that ``candidates = "auto"`` looks at one by one: those of 65,536 items."""
+    max_ratings_per_user: pydantic.PositiveInt | None = None
+    """Users with more ratings count with so many of them, drawn at random (Apache Mahout's
+    ``maxPrefsPerUser``, 500 there): the pairs of a user are as many as the square of his ratings.
+    None = all of them."""
+    max_ratings_per_item: pydantic.PositiveInt | None = None
+    """Items with more raters, of those that are left, count with so many of them. None = all."""
+    rng: pydantic.NonNegativeInt = 0
+    """Seed of the draws: another seed draws other ratings."""
     band_bytes: pydantic.PositiveInt = 64 * 2**20
-    """Most bytes that one task takes beside the users' lists. Changes no number."""
+    """Most bytes that one task takes beside the users' lists (and, for occurring pairs, 60 an
+    item). Changes no number."""
     list_bytes: pydantic.PositiveInt = 4 * 2**30
-    """Most bytes of users' lists (2 or 4 a rating) that one task looks at: beyond it, users are
-    summed in several groups and their sums travel. Changes no number."""
+    """Most bytes of users' lists (2 or 4 a rating, 6 for occurring pairs) that one task looks at:
+    beyond it, users are summed in several groups and their sums travel. Changes no number."""
 
     @pydantic.field_validator("measure")
     @classmethod
@@ -62,6 +77,15 @@ class SimilarityConfig(Config):
             raise ValueError(
                 f"threshold = {self.threshold}: keep='all' has no threshold; take keep='positive' "
                 "or keep='absolute'"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _pairs_are_all(self) -> SimilarityConfig:
+        if self.pairs and self.candidates == "occurring":
+            raise ValueError(
+                "pairs = True: all pairs are written, so candidates = 'occurring' does not go with "
+                "it; leave one of them out"
             )
         return self
 

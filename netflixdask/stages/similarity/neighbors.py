@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from netflixdask.kernels.topk import merge_sorted, unpack
-from netflixdask.mapreduce import Key, MapReduce
-from netflixdask.stages.similarity.comoments import Candidates
+from netflixdask.mapreduce import Engine, Key, MapReduce, run
+from netflixdask.stages.similarity.comoments import Candidates, cut_ranges
+from netflixdask.stages.similarity.config import SimilarityConfig
 
 ITEMS_PER_PART = 4096
 
@@ -89,8 +90,11 @@ class MergeNeighbors(MapReduce[Candidates, Lists]):
         for block in blocks:
             for (first, stop), into in zip(self.ranges, merged, strict=True):
                 rows = slice(*np.searchsorted(block.items, [first, stop]))
-                items, keys, extra = (np.array(part[rows]) for part in block)
-                merge_sorted(into.keys, into.extra, items - first, keys, extra)
+                k = self.max_neighbors
+                keys, extra = (_as_wide(part[rows], k) for part in (block.keys, block.extra))
+                merge_sorted(
+                    into.keys, into.extra, np.array(block.items[rows]) - first, keys, extra
+                )
         return dict(zip(self.ranges, merged, strict=True))
 
     def combine(self, a: Lists, b: Lists) -> Lists:
@@ -126,6 +130,40 @@ class MergeNeighbors(MapReduce[Candidates, Lists]):
             table = table.append_column(of_item, values.take(pa.array(item)))
             table = table.append_column(of_neighbor, values.take(pa.array(number)))
         return table
+
+
+def merge_neighbors(
+    candidates: Sequence[Any],
+    items: pa.Table,
+    config: SimilarityConfig,
+    sink: Callable[[Key, pa.Table], Any] | None = None,
+    *,
+    engine: Engine,
+) -> dict[Key, Any]:
+    """Merge the bands' candidates to one table for each range of items.
+
+    Args:
+        candidates: of each band, or functions that return them.
+        items: ``item_num, item_id, title`` of all items.
+        config: measure and options.
+        sink: what becomes of a table, in its task; by default it is returned.
+        engine: where tasks run.
+    """
+    ranges = cut_ranges(items.num_rows, ITEMS_PER_PART)
+    return run(
+        MergeNeighbors(tuple(ranges), config.max_neighbors, items),
+        candidates,
+        engine=engine,
+        sink=sink,
+        n_maps=1,
+        key_groups=len(ranges),
+    )
+
+
+def _as_wide(lists: NDArray[np.uint64], k: int) -> NDArray[np.uint64]:
+    wide = np.zeros((len(lists), k), np.uint64)
+    wide[:, : lists.shape[1]] = lists
+    return wide
 
 
 _TYPES = {

@@ -16,7 +16,7 @@ from netflixdask.stages.similarity import MEASURES, Biases, SimilarityConfig, me
 from netflixdask.stages.similarity.bands import popularity
 from netflixdask.stages.similarity.comoments import BandResult
 from netflixdask.stages.similarity.measures import Margins, Measure, Pairs, ratio
-from netflixdask.stages.similarity.similarity import Ratings, sum_pairs
+from netflixdask.stages.similarity.sums import Ratings, sum_pairs
 from netflixdask.stages.similarity.values import load_values, value_scale
 from netflixdask.store.blocks import RatingBlock
 
@@ -84,7 +84,7 @@ def measured(
     config = SimilarityConfig.build(measure=name, **options)
     counts = (codes >= 0).sum(0)
     about = Ratings(len(codes), counts, low, high, scale)
-    found, n_bands = sum_pairs(blocks, about, config, biases=biases, engine=SequentialEngine())
+    found, n_bands, _ = sum_pairs(blocks, about, config, biases=biases, engine=SequentialEngine())
     assert len(found) == n_bands
     return found
 

@@ -1,0 +1,335 @@
+"""From blocks of ratings to measured bands: all pairs one by one, or those that occur."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netflixdask.errors import ConfigError
+from netflixdask.kernels.comoments import triangle
+from netflixdask.mapreduce import Engine, Handle, Key, run, split_evenly
+from netflixdask.stages.blocking import Blocking
+from netflixdask.stages.similarity.bands import MAX_ITEMS, plan_bands, popularity
+from netflixdask.stages.similarity.biases import Biases
+from netflixdask.stages.similarity.caps import Caps
+from netflixdask.stages.similarity.comoments import (
+    EXACT_FLOAT,
+    BandResult,
+    CoMoments,
+    Finisher,
+    PartialCoMoments,
+    Sharing,
+)
+from netflixdask.stages.similarity.config import SimilarityConfig
+from netflixdask.stages.similarity.lists import (
+    ListForm,
+    ListSummary,
+    Summarise,
+    UserLists,
+    choose_form,
+    make_lists,
+)
+from netflixdask.stages.similarity.measures import Measure
+from netflixdask.stages.similarity.occurring import (
+    LIST_BYTES,
+    Occurring,
+    PartialOccurring,
+    PlacedLists,
+    Total,
+    Totals,
+    place_lists,
+    plan_rows,
+)
+from netflixdask.stages.similarity.values import ValueBlock, ValueScale, load_values, value_scale
+from netflixdask.store.blocks import RatingBlock
+
+Source = Any
+"""A RatingBlock by user, a function that returns one, or a handle of either."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """What must be known of ratings before they are loaded."""
+
+    n_users: int
+    n_ratings: NDArray[np.integer]
+    """int[n_items], raters of each item, by item_num."""
+    low: float
+    high: float
+    scale: int | None
+
+
+class Summed(NamedTuple):
+    """What came of all pairs."""
+
+    found: dict[Key, Any]
+    """What became of each band."""
+    n_bands: int
+    candidates: Literal["all", "occurring"]
+    """Which pairs were looked at."""
+
+
+def sum_pairs(
+    blocks: Sequence[Source],
+    ratings: Ratings,
+    config: SimilarityConfig,
+    sink: Callable[[Key, BandResult], Any] | None = None,
+    *,
+    biases: Biases | None = None,
+    blocking: Blocking | None = None,
+    caps: Caps | None = None,
+    engine: Engine,
+) -> Summed:
+    """Measure the pairs of blocks by user, in a store or in memory.
+
+    Args:
+        blocks: the users' ratings, as blocks, loaders of blocks, or handles of blocks; with biases,
+            blocks or loaders, which say their ``first`` and ``stop``.
+        ratings: what is known of them all.
+        config: measure and options.
+        sink: what becomes of the result of a band, in its task; by default it is returned.
+        biases: the baseline, for measures of residuals.
+        blocking: compare only items that share a canopy; by item number.
+        caps: which ratings count; None = all.
+        engine: where tasks run.
+
+    Raises:
+        ConfigError: if all pairs are asked for and they are too many, or the measure does not fit.
+    """
+    scale = value_scale(config.chosen, ratings.low, ratings.high, ratings.scale)
+    order = popularity(ratings.n_ratings)
+    by_place = np.asarray(ratings.n_ratings)[order]
+    n_rows = len(order)
+    if not config.pairs:
+        n_rows = _wanted_rows(config, by_place, ratings.n_users, whole=caps is None)
+    plan = _Plan(
+        config, scale, order.astype(np.int32), by_place, n_rows, ratings.n_users,
+        None if blocking is None else blocking.by_place(order),
+    )  # fmt: skip
+    candidates = _candidates(config, n_rows)
+    prepare = _all_pairs if candidates == "all" else _occurring_pairs
+    stage, lists, n_maps = prepare(plan, _Blocks(blocks, scale, biases, caps, engine))
+    n_bands = len(stage.bands)
+    # One map task a band over all lists: its sums are whole, none travel to be combined.
+    found = run(stage, lists, engine=engine, sink=sink, n_maps=n_maps, key_groups=n_bands)
+    return Summed(found, n_bands, candidates)
+
+
+def _candidates(config: SimilarityConfig, n_rows: int) -> Literal["all", "occurring"]:
+    if config.candidates == "occurring":
+        return "occurring"
+    if config.candidates == "auto" and not config.pairs:
+        return "all" if triangle(n_rows) <= config.max_pairs else "occurring"
+    if n_rows > MAX_ITEMS:
+        asked = "pairs = True" if config.pairs else "candidates = 'all'"
+        raise ConfigError(
+            f"{asked}: found {n_rows:,} items, {triangle(n_rows):,} pairs, but all pairs are "
+            f"looked at for no more than {MAX_ITEMS:,} items; take candidates = 'occurring' "
+            "without pairs, or drop the items with few ratings first"
+        )
+    return "all"
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What both ways to sum the pairs start from; all by place."""
+
+    config: SimilarityConfig
+    scale: ValueScale
+    order: NDArray[np.int32]
+    n_raters: NDArray[np.integer]
+    n_rows: int
+    """Rows that may have a pair that counts."""
+    n_users: int
+    blocking: Blocking | None
+
+    @property
+    def place(self) -> NDArray[np.int32]:
+        """int32[n_items], places by item number."""
+        place = np.empty(len(self.order), np.int32)
+        place[self.order] = np.arange(len(self.order), dtype=np.int32)
+        return place
+
+    def finisher(
+        self, form: ListForm, margins: NDArray[np.int64], sharing: Sharing | None = None
+    ) -> Finisher:
+        """Return what measures sums of a form's numbers, given their margins."""
+        return Finisher(
+            measure=self.config.chosen,
+            scale=self.scale,
+            form=form,
+            config=self.config,
+            order=self.order,
+            margins=self.scale.true_margins(margins),
+            n_users=self.n_users,
+            exact=_exact_type(self.config.chosen, self.scale, self.n_raters),
+            floor=np.full(len(self.order), -np.inf, np.float32),
+            sharing=sharing,
+        )
+
+
+Prepared = tuple[PartialCoMoments | PartialOccurring, list[Handle], int]
+"""The stage, its lists, and in how many groups they are summed."""
+
+
+def _all_pairs(plan: _Plan, source: _Blocks) -> Prepared:
+    n_raters, config, scale = plan.n_raters, plan.config, plan.scale
+    n_items = len(n_raters)
+    form = choose_form(scale, int(n_raters[1]) if n_items > 1 else 0)
+    lists = source.submit(_load_lists, form, plan.place)
+    summary = run(Summarise(), lists, engine=source.engine).get(()) or ListSummary(
+        np.zeros((n_items, 3), np.int64), np.zeros((n_items, 2), np.int64), np.zeros(0, np.int64)
+    )
+    kept = 8 if config.pairs else 0
+    n_bytes = int(n_raters.sum()) * np.dtype(form.entry).itemsize
+    n_maps = len(split_evenly(lists, -(-n_bytes // config.list_bytes)))
+    if n_maps > 1:
+        kept += 4 if scale.kind == "presence" else 48 if form.wide else 24
+    bands = plan_bands(summary, form, plan.n_rows, config.band_bytes, kept)
+    blocking = plan.blocking
+    sharing = None if blocking is None else Sharing(blocking, blocking.members())
+    finisher = plan.finisher(form, summary.margins[plan.order], sharing)
+    stage_type = CoMoments if n_maps <= 1 else PartialCoMoments
+    return stage_type(bands=tuple(bands), finisher=finisher), lists, n_maps
+
+
+def _occurring_pairs(plan: _Plan, source: _Blocks) -> Prepared:
+    n_places, config, blocking = len(plan.order), plan.config, plan.blocking
+    wanted = np.arange(n_places) < plan.n_rows
+    if blocking is not None:
+        wanted &= np.diff(blocking.ptr) > 0
+    by_number = np.empty(n_places, np.bool_)
+    by_number[plan.order] = wanted
+    lists = source.submit(_load_placed, by_number, plan.place)
+    engine = source.engine
+    totals = run(Total(n_places), lists, engine=engine, n_maps=engine.n_threads).get(())
+    if totals is None:
+        totals = Totals(np.zeros((n_places, 3), np.int64), np.zeros(n_places, np.int64))
+    n_bytes = LIST_BYTES * int(totals.margins[:, 0].sum())
+    n_maps = len(split_evenly(lists, -(-n_bytes // config.list_bytes)))
+    bands = plan_rows(totals, plan.n_rows, config.max_neighbors, config.band_bytes, n_maps > 1)
+    stage_type = Occurring if n_maps <= 1 else PartialOccurring
+    stage = stage_type(
+        bands=tuple(bands),
+        finisher=plan.finisher(ListForm(0), totals.margins),
+        n_places=n_places,
+        blocking=blocking,
+    )
+    return stage, lists, n_maps
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """The blocks that lists are made of, and what their values are."""
+
+    blocks: Sequence[Source]
+    scale: ValueScale
+    biases: Biases | None
+    caps: Caps | None
+    engine: Engine
+
+    def submit(self, load: Callable[..., Any], form: Any, place: NDArray[np.int32]) -> list[Handle]:
+        """Make lists of every block."""
+        engine, biases = self.engine, self.biases
+        held = engine.put((form, place), name="similarity-places")
+        caps = None if self.caps is None else engine.put(self.caps, name="similarity-caps")
+        by_item = by_user = None
+        if self.scale.kind == "residual" and biases is not None:
+            by_item = engine.put(biases.item_bias.astype(np.float32), name="similarity-item-bias")
+            by_user = biases.user_bias.astype(np.float64) + biases.global_mean
+        return [
+            engine.submit(
+                load,
+                block,
+                self.scale,
+                held,
+                None if by_user is None else by_user[block.first : block.stop],
+                by_item,
+                caps,
+                name="similarity-load",
+                index=number,
+            )
+            for number, block in enumerate(self.blocks)
+        ]
+
+
+def _load_lists(
+    source: Source,
+    scale: ValueScale,
+    held: tuple[ListForm, NDArray[np.int32]],
+    by_row: NDArray[np.float64] | None,
+    by_item: NDArray[np.float32] | None,
+    caps: Caps | None,
+) -> UserLists:
+    form, place = held
+    return make_lists(_values(source, scale, by_row, by_item, caps), place, form)
+
+
+def _load_placed(
+    source: Source,
+    scale: ValueScale,
+    held: tuple[NDArray[np.bool_], NDArray[np.int32]],
+    by_row: NDArray[np.float64] | None,
+    by_item: NDArray[np.float32] | None,
+    caps: Caps | None,
+) -> PlacedLists:
+    wanted, place = held
+    return place_lists(_values(source, scale, by_row, by_item, caps), place, wanted)
+
+
+def _values(
+    source: Source,
+    scale: ValueScale,
+    by_row: NDArray[np.float64] | None,
+    by_item: NDArray[np.float32] | None,
+    caps: Caps | None,
+) -> ValueBlock:
+    block = source if isinstance(source, RatingBlock) else source()
+    baseline = None if by_row is None or by_item is None else (by_row, by_item)
+    values = load_values(block, scale, baseline)
+    return values if caps is None else caps.thin(values, block.first)
+
+
+def _wanted_rows(
+    config: SimilarityConfig, n_raters: NDArray[np.integer], n_users: int, whole: bool
+) -> int:
+    """Return how many places, from the first on, may have a pair that counts.
+
+    A pair has no more common raters than its rarer item has, and the less rated row is x. What a
+    threshold rules out follows from the numbers of raters only if the ratings are ``whole``.
+    """
+    chosen = config.chosen
+    n = np.asarray(n_raters, np.float64)
+    wanted = n >= config.min_common
+    if whole and config.keep != "all" and not config.significance and not config.shrinkage:
+        # Raters of the columns of a row are those before it: the nearest number bounds them best.
+        least = config.threshold if config.keep == "positive" or chosen.low >= 0 else 0.0
+        others = np.concatenate([n[:1], n[:-1]])
+        wanted &= np.fmax(chosen.at_most(n, others, n_users), 0.0) >= least
+    last = np.nonzero(wanted)[0]
+    return int(last[-1]) + 1 if len(last) else 0
+
+
+def _exact_type(chosen: Measure, scale: ValueScale, n_raters: NDArray[np.integer]) -> type:
+    """Choose float64 where products of two sums are exact in it, else int64.
+
+    Raises:
+        ConfigError: if 63 bits cannot hold the sums, margins, and products of two sums.
+    """
+    most = int(n_raters.max(initial=0))
+    second = int(n_raters[1]) if len(n_raters) > 1 else 0
+    square = scale.max_abs * scale.max_abs
+    # Over all of an item's raters Mahout's Pearson multiplies as well.
+    need = max(most * square, most * most * square if chosen.centred else 0)
+    common = max(most * square, second * second * square if chosen.centred else 0)
+    if common >= 2**62:
+        raise ConfigError(
+            f"measure = {chosen.name!r}: {second:,} common raters and ratings of "
+            f"{scale.max_abs:,} steps do not fit exact 64-bit sums; take measure='residual' or "
+            "round the ratings to fewer decimals"
+        )
+    return np.float64 if 2 * need < EXACT_FLOAT else np.int64
