@@ -161,6 +161,29 @@ def count_sharing_pairs(
 
 
 @numba.njit(nogil=True, cache=True)
+def count_pairs_of_members(ptr: Any, canopies: Any, member_ptr: Any, members: Any) -> int:
+    """Count the pairs that share a canopy by walking along the members of each item's canopies.
+
+    Args:
+        ptr: int64[n_items + 1], where each item's canopies begin.
+        canopies: int32[n_memberships].
+        member_ptr: int64[n_canopies + 1], where each canopy's members begin.
+        members: int32[n_memberships], ascending in each canopy.
+    """
+    last = np.full(len(ptr), -1, np.int32)
+    pairs = 0
+    for item in range(len(ptr) - 1):
+        for p in range(ptr[item], ptr[item + 1]):
+            for q in range(member_ptr[canopies[p]], member_ptr[canopies[p] + 1]):
+                other = members[q]
+                if other >= item:
+                    break
+                pairs += last[other] != item
+                last[other] = item
+    return pairs
+
+
+@numba.njit(nogil=True, cache=True)
 def widest_paths(
     items: NDArray[np.int32],
     pointers: NDArray[np.int64],

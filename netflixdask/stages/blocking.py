@@ -140,7 +140,16 @@ class Blocking:
         return found
 
     def n_pairs(self) -> int:
-        """Return how many pairs of different items share a canopy."""
+        """Return how many pairs of different items share a canopy.
+
+        By bits where canopies are big, by their lists of members where they are small.
+        """
+        sizes = np.bincount(self.canopy, minlength=self.n_canopies)
+        if 4 * int(sizes @ sizes) < len(self.canopy) * self.n_words:
+            item = np.repeat(np.arange(self.n_items, dtype=np.int32), np.diff(self.ptr))
+            member_ptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+            members = item[np.argsort(self.canopy, kind="stable")]
+            return int(kernels.count_pairs_of_members(self.ptr, self.canopy, member_ptr, members))
         words = max(1, 256 * 2**20 // (8 * max(self.n_canopies, 1)))
         return sum(
             int(

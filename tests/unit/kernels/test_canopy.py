@@ -66,3 +66,28 @@ def test_sharing_pairs_are_those_of_sets(n_items: int, cuts: list[int]) -> None:
         for first, stop in itertools.pairwise(cuts)
     )
     assert found == expected
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_pairs_are_counted_alike_by_members_and_by_bits(most: int) -> None:
+    rng = np.random.default_rng(most)
+    rated = [set(rng.choice(9, rng.integers(0, most + 1), replace=False)) for _ in range(80)]
+    mask = np.array([[c in of for c in range(9)] for of in rated])
+    ptr, canopies = to_csr(mask)
+    member_ptr, members = to_csr(mask.T)
+    found = kernels.count_pairs_of_members(ptr, canopies, member_ptr, members)
+    assert found == kernels.count_sharing_pairs(ptr, canopies, 9, 0, 80)
+    assert found == sum(bool(a & b) for a, b in itertools.combinations(rated, 2))
+
+
+def test_pairs_that_share_no_canopy_are_forgotten() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.random((3, 150)) < 0.4
+    bits = np.zeros((3, 3), np.uint64)
+    for row, column in zip(*np.nonzero(shared), strict=True):
+        bits[row, column // 64] |= np.uint64(1) << np.uint64(column % 64)
+    similarity = np.ones((3, 130), np.float32)
+    n_common = np.full((3, 130), 7, np.int32)
+    kernels.forget_others(bits, similarity, n_common)
+    np.testing.assert_array_equal(np.isnan(similarity), ~shared[:, :130])
+    np.testing.assert_array_equal(n_common, np.where(shared[:, :130], 7, 0))
