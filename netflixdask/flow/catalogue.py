@@ -17,8 +17,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
 import netflixdask
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError, InputError
@@ -97,8 +95,10 @@ def _import(path: Path) -> ModuleType:
         raise InputError(
             f"{path}: cannot be imported ({type(error).__name__}: {error}); correct the flow"
         ) from error
-    # Workers cannot import a flow file by name; what it defines travels with the tasks.
-    cloudpickle.register_pickle_by_value(module)
+    # Workers cannot import a flow file by name, so what it defines must travel with the tasks, also
+    # deep inside their arguments. Pickle fails on what no module of that name has, and then Dask
+    # takes cloudpickle, which sends it by value.
+    del sys.modules[name]
     return module
 
 
