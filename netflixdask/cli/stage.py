@@ -53,7 +53,9 @@ def similarity(
         str | None,
         typer.Option(help="pearson, cosine, residual, jaccard, ... (a wrong name lists all)."),
     ] = None,
-    shrinkage: Annotated[float | None, typer.Option(help="(n-1)/(n-1+shrinkage).")] = None,
+    shrinkage: Annotated[
+        float | None, typer.Option(help="(n-1)/(n-1+shrinkage); by default what suits the measure.")
+    ] = None,
     min_common: Annotated[int | None, typer.Option(help="Fewest common raters.")] = None,
     max_neighbors: Annotated[int | None, typer.Option(help="Neighbours kept an item.")] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Write all pairs, for models.")] = False,

@@ -20,9 +20,10 @@ class SimilarityConfig(Config):
     """A name (pearson, pearson_mahout, pearson_lcb, cosine, cosine_common, adjusted_cosine,
     residual, jaccard, log_likelihood, city_block, euclidean, msd, cooccurrence or lift) or a
     measure of one's own."""
-    shrinkage: pydantic.NonNegativeFloat = 100.0
+    shrinkage: pydantic.NonNegativeFloat = pydantic.Field(None, validate_default=True)
     """Every similarity is multiplied by ``(n - 1) / (n - 1 + shrinkage)``, where ``n`` counts the
-    common raters (Koren & Bell, *Advances in Collaborative Filtering*); 0 leaves it as it is."""
+    common raters (Koren & Bell, *Advances in Collaborative Filtering*); 0 leaves it as it is. None:
+    what the measure says, 100 but for ``log_likelihood`` and ``cooccurrence``, which it ruins."""
     significance: pydantic.NonNegativeInt = 0
     """Every similarity is multiplied by ``min(n / significance, 1)`` (Herlocker, Konstan, Borchers
     & Riedl, SIGIR 1999, who take 50); 0 leaves it as it is."""
@@ -66,6 +67,14 @@ class SimilarityConfig(Config):
     @classmethod
     def _known(cls, chosen: Any) -> Any:
         return by_name(chosen).name if isinstance(chosen, str) else chosen
+
+    @pydantic.field_validator("shrinkage", mode="before")
+    @classmethod
+    def _of_measure(cls, chosen: Any, info: pydantic.ValidationInfo) -> Any:
+        if chosen is not None:
+            return chosen
+        named = info.data.get("measure", "pearson")  # absent if it was refused
+        return (by_name(named) if isinstance(named, str) else named).shrink_by
 
     @pydantic.field_serializer("measure")
     def _text(self, chosen: Any) -> str:

@@ -85,6 +85,8 @@ class Measure(ABC):
     """Least value the measure takes."""
     high: ClassVar[float] = np.inf
     """Greatest value the measure takes."""
+    shrink_by: ClassVar[float] = 100.0
+    """The shrinkage of those who ask for none (:class:`SimilarityConfig`)."""
     centred: ClassVar[bool] = False
     """Whether products ``n * sum_xy`` are formed, which must fit 63 bits."""
     fill: ClassVar[Callable[..., None] | None] = None
@@ -319,10 +321,11 @@ class Jaccard(Measure):
 
 @dataclass(frozen=True)
 class Cooccurrence(Measure):
-    """The number of common raters (Mahout); shrinkage and ranges of others do not apply to it."""
+    """The number of common raters (Mahout), from 0 up; not shrunk unless asked for."""
 
     name: ClassVar[str] = "cooccurrence"
     value: ClassVar[ValueKind] = "presence"
+    shrink_by: ClassVar[float] = 0.0
 
     def similarity(self, pairs: Pairs) -> FloatArray:
         """Return the numbers."""
@@ -373,12 +376,15 @@ class CityBlock(Measure):
 class LogLikelihood(Measure):
     """``1 - 1 / (1 + LLR)``, Dunning's log-likelihood ratio of the 2 x 2 table of raters (Mahout).
 
-    Dunning, "Accurate methods for the statistics of surprise and coincidence" (1993).
+    Dunning, "Accurate methods for the statistics of surprise and coincidence" (1993). It grows
+    with the number of raters and comes close to 1: shrinkage would leave little but that number,
+    so there is none unless asked for.
     """
 
     name: ClassVar[str] = "log_likelihood"
     value: ClassVar[ValueKind] = "presence"
     high: ClassVar[float] = 1.0
+    shrink_by: ClassVar[float] = 0.0
 
     def similarity(self, pairs: Pairs) -> FloatArray:
         """Return the similarities."""

@@ -402,6 +402,17 @@ def test_a_measure_of_ones_own() -> None:
     assert SimilarityConfig(measure=Overlap()).model_dump()["measure"] == "overlap"
 
 
+def test_the_measure_says_what_it_is_shrunk_by_unless_told() -> None:
+    assert SimilarityConfig().shrinkage == 100
+    assert SimilarityConfig(measure=Overlap()).shrinkage == 100
+    assert SimilarityConfig(measure="log_likelihood").shrinkage == 0
+    assert SimilarityConfig(measure="cooccurrence", shrinkage=None).shrinkage == 0
+    assert SimilarityConfig(measure="log_likelihood", shrinkage=7).shrinkage == 7
+    assert SimilarityConfig(measure="residual", shrinkage=0).shrinkage == 0
+    with pytest.raises(ConfigError, match="shrinkage = -1"):
+        SimilarityConfig.build(shrinkage=-1)
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_no_pair_exceeds_the_bound_of_its_numbers_of_raters(name: str) -> None:
     codes = make_codes(1.0, 5.0, 1)
