@@ -288,40 +288,18 @@ def mean_product(products: Any, n_common: Any) -> Any:
     return total / count if count > 0.0 else 0.0
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def shrink_products(
-    products: Any,
-    n_common: Any,
-    squares: Any,
-    mean: Any,
-    beta: Any,
-    shrinkage: Any,
-    min_common: Any,
-    out: Any,
-) -> None:
-    """Turn mean products into similarities, and shrink them, in place, to the mean of all.
-
-    ``out_ij = n' / (n' + shrinkage) P_ij / sqrt(P_ii P_jj)`` with ``n' = n - 1``, zero below
-    ``min_common`` common raters; then ``P_ij = (n P_ij + beta mean) / (n + beta)``.
+@numba.njit(nogil=True, cache=True)
+def shrink_products(products: Any, n_common: Any, mean: Any, beta: Any) -> None:
+    """Shrink mean products, in place, to the mean of all: ``(n P + beta mean) / (n + beta)``.
 
     Args:
-        products: float32[n_items (n_items - 1) / 2], mean products of residuals, any number where
-            there is no common rater; overwritten.
-        n_common: int32 alike, common raters.
-        squares: float32[n_items], mean squares, positive.
+        products: float32[n_pairs], means over the common raters, any number where there is none;
+            overwritten.
+        n_common: int32[n_pairs], common raters.
         mean: float64, the mean of all products.
         beta: float64 >= 0.
-        shrinkage: float64 >= 0.
-        min_common: int64 > 0.
-        out: float32 alike, overwritten.
     """
-    at = 0
-    for i in range(squares.shape[0]):
-        for j in range(i):
-            n = np.float64(n_common[at])
-            p = np.float64(products[at]) if n > 0 else 0.0
-            spread = np.sqrt(np.float64(squares[i]) * np.float64(squares[j]))
-            support = (n - 1.0) / (n - 1.0 + shrinkage) if n > 1 else 0.0
-            out[at] = p / spread * support if n >= min_common else 0.0
-            products[at] = (n * p + beta * mean) / (n + beta) if n + beta > 0 else 0.0
-            at += 1
+    for at in range(products.shape[0]):
+        n = np.float64(n_common[at])
+        p = np.float64(products[at]) if n > 0.0 else 0.0
+        products[at] = (n * p + beta * mean) / (n + beta) if n + beta > 0.0 else 0.0

@@ -6,7 +6,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +63,7 @@ class ItemKNNConfig(BiasBaselineConfig):
     """``joint`` only: what draws the weights to those that similarity, ``power`` and ``damping``
     would give, in stars squared; 0 leaves them alone."""
     measure: Literal["residual", "pearson", "cosine", "jaccard"] = "residual"
-    """Similarity of two items with ``weights="correlation"``; ``residual`` correlates what the
+    """Similarity of two items with ``correlation`` and ``joint``; ``residual`` correlates what the
     baseline leaves."""
     min_common: pydantic.PositiveInt = 2
     """Common raters below which two items are not neighbours."""
@@ -165,8 +165,8 @@ class ItemKNN(LinearModel):
     * ``"joint"``: the weights of the neighbours are those with the least squared error over all
       raters (Bell & Koren, ICDM 2007): ``A w = b, w >= 0``, ``A_jl = (n_jl P_jl + beta P) / (n_jl +
       beta)`` with the mean products of two items' residuals ``P_jl``, and ``P`` that of all pairs,
-      separately on the diagonal. The neighbours are chosen by ``P_ij / sqrt(P_ii P_jj)``, shrunk.
-      A ``ridge`` (an addition) draws the weights to those of correlation.
+      separately on the diagonal. The neighbours are those of correlation, and a ``ridge`` (an
+      addition) draws the weights to its own.
 
     That needs the similarity of every pair: 2 bytes times the square of the number of items in
     memory, 632 MB for 17,770; with ``joint`` twice that. A prediction by joint weights takes some
@@ -201,36 +201,40 @@ class ItemKNN(LinearModel):
         self.global_mean_, self.history_ = baseline.global_mean_, baseline.history_
         self.user_bias_, self.item_bias_ = baseline.user_bias_, baseline.item_bias_
         chosen, shrinkage = self._measure()
-        options = SimilarityConfig.build(
-            measure=chosen,
-            shrinkage=shrinkage,
-            min_common=config.min_common if config.weights != "joint" else 1,
-            max_neighbors=config.n_neighbors,
-            pairs=True,
-        )
         with tempfile.TemporaryDirectory(prefix="netflixdask-") as folder:
-            out = Path(config.similarity_path or Path(folder) / "similarity")
-            artifact = item_similarity(store, out, options, biases=baseline.biases_, engine=engine)
-            pairs = load_pairs(artifact)
-        self.similarity_ = pairs.similarity
-        if config.weights == "joint":
-            self._derive(store, pairs, engine)
-            check_finite(self, products_=self.products_, squares_=self.squares_)
+
+            def measured(out: Path, **options: Any) -> PairTriangle:
+                shared = {"max_neighbors": config.n_neighbors, "pairs": True}
+                found = SimilarityConfig.build(**options, **shared)
+                biases = baseline.biases_
+                return load_pairs(item_similarity(store, out, found, biases=biases, engine=engine))
+
+            if config.weights == "joint":
+                products = measured(
+                    Path(folder) / "products", measure=ResidualProduct(), shrinkage=0, min_common=1
+                )
+                self._derive(store, products, engine)
+                check_finite(self, products_=self.products_, squares_=self.squares_)
+                del products
+            self.similarity_ = measured(
+                Path(config.similarity_path or Path(folder) / "similarity"),
+                measure=chosen,
+                shrinkage=shrinkage,
+                min_common=config.min_common,
+            ).similarity
         check_finite(self, similarity_=self.similarity_)
 
     def _measure(self) -> tuple[Measure, float]:
         """Return what the stage computes, and its shrinkage."""
         config = self.config
-        if config.weights == "joint":
-            return ResidualProduct(), 0.0
         if config.weights == "mse":
             return ResidualAgreement(config.shrinkage), 0.0
         named = "lift" if config.weights == "support" else config.measure
         return measure(named), config.shrinkage
 
     def _derive(self, store: RatingsStore, pairs: PairTriangle, engine: Engine) -> None:
-        """Turn mean products into ``A`` and the similarities that choose neighbours."""
-        config, beta = self.config, self.config.beta
+        """Turn mean products into ``A``."""
+        beta = self.config.beta
         n, squares = item_squares(store, self.biases_, engine)
         # Without any residual there is nothing to weigh; 1 keeps the divisions below defined.
         typical = float(squares.sum() / n.sum()) or 1.0
@@ -238,12 +242,9 @@ class ItemKNN(LinearModel):
         total = np.maximum(n + beta, np.finfo(np.float64).tiny)
         self.squares_ = ((n * own + beta * typical) / total).astype(np.float32)
         self.squares_[n + beta == 0] = typical
-        mean = mean_product(pairs.similarity, pairs.n_common)
-        self.similarity_, self.products_ = np.empty_like(pairs.similarity), pairs.similarity
-        shrink_products(
-            self.products_, pairs.n_common, own.astype(np.float32), mean, float(beta),
-            float(config.shrinkage), config.min_common, self.similarity_,
-        )  # fmt: skip
+        self.products_ = pairs.similarity
+        mean = mean_product(self.products_, pairs.n_common)
+        shrink_products(self.products_, pairs.n_common, mean, float(beta))
 
     def scorer(self) -> Scorer:
         """Return the baseline with the neighbourhood on top."""
