@@ -92,7 +92,7 @@ RIDGE = {"weights": "joint", "n_neighbors": 50, "shrinkage": 300, "ridge": 1, **
             0.9120,
         ),
         ({"weights": "joint", "n_neighbors": 50, "shrinkage": 300, "beta": 200}, 0.9187),
-        ({**RIDGE, "beta": 100}, 0.9151),
+        ({**RIDGE, "beta": 100}, 0.9140),
     ],
     ids=str,
 )
@@ -100,20 +100,43 @@ def test_on_the_five_folds(folds, options, expected):
     assert rmse(folds, options) == pytest.approx(expected, abs=0.0005)
 
 
+CHOSEN = {"n_neighbors": 40, "reg_item": 2, "reg_user": 10}
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"n_neighbors": 30, "shrinkage": 200}, 0.8929),
-        ({"n_neighbors": 30, "shrinkage": 200, "damping": 0.3}, 0.8796),
-        ({"weights": "mse", "shrinkage": 10, "power": 4, "damping": 1}, 0.8891),
+        ({**CHOSEN, "shrinkage": 100, "power": 2.5, "damping": 0.03}, 0.8788),
         (
-            {"weights": "support", "n_neighbors": 30, "shrinkage": 500, "power": 3, "damping": 8},
-            0.8883,
+            {"weights": "mse", "shrinkage": 30, "power": 4, "damping": 1, **CHOSEN}
+            | {"n_neighbors": 20},
+            0.8875,
+        ),
+        (
+            {"weights": "support", "shrinkage": 200, "power": 2, "damping": 16, **CHOSEN}
+            | {"n_neighbors": 20, "reg_user": 15},
+            0.8877,
         ),
         ({"weights": "joint", "n_neighbors": 30, "shrinkage": 300, "beta": 300}, 0.8804),
-        ({**RIDGE, "beta": 200}, 0.8769),
+        ({**RIDGE, "beta": 200, "reg_item": 2, "reg_user": 15}, 0.8757),
     ],
     ids=str,
 )
 def test_on_the_sample(sample, options, expected):
     assert rmse(sample, options) == pytest.approx(expected, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({**CHOSEN, "shrinkage": 200, "reg_user": 15, **SHARP}, 0.8450),
+        (
+            {**RIDGE, "beta": 200, "ridge": 2, "shrinkage": 200, "reg_item": 2, "reg_user": 15},
+            0.8434,
+        ),
+    ],
+    ids=str,
+)
+def test_on_the_million(million, options, expected):
+    assert rmse(million, options) == pytest.approx(expected, abs=0.0005)
