@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from netflixdask.answers.check import check_submission
     from netflixdask.answers.cross_validate import cross_validate
     from netflixdask.answers.evaluate import evaluate
+    from netflixdask.answers.fold_in import fold_in, personal
     from netflixdask.answers.picture import draw_clusters
     from netflixdask.answers.predict import predict
     from netflixdask.answers.recommend import recommend
@@ -63,12 +64,14 @@ _HOMES = {
     "cross_validate": "netflixdask.answers",
     "draw_clusters": "netflixdask.answers",
     "evaluate": "netflixdask.answers",
+    "fold_in": "netflixdask.answers",
     "ingest": "netflixdask.stages.ingest",
     "item_similarity": "netflixdask.api",
     "load_model": "netflixdask.models",
     "open_artifact": "netflixdask.store",
     "open_client": "netflixdask.cluster",
     "open_store": "netflixdask.store",
+    "personal": "netflixdask.answers",
     "predict": "netflixdask.answers",
     "recommend": "netflixdask.answers",
     "recommend_offline": "netflixdask.client",
@@ -100,12 +103,14 @@ __all__ = [
     "cross_validate",
     "draw_clusters",
     "evaluate",
+    "fold_in",
     "ingest",
     "item_similarity",
     "load_model",
     "open_artifact",
     "open_client",
     "open_store",
+    "personal",
     "predict",
     "recommend",
     "recommend_offline",

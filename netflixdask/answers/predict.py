@@ -139,11 +139,15 @@ def _asked(
         for name, ids in ((user, kinds.users["user_id"]), (item, kinds.items["item_id"]))
         if not pa.types.is_integer(ids.type)
     ]
-    return _of_frame(_read(path, text), user, item, str(path))
+    return _of_frame(read_table(path, text), user, item, str(path))
 
 
-def _read(path: Path, text: list[str]) -> pd.DataFrame:
-    """Read a file of pairs; the columns ``text`` stay as they stand, such as 007."""
+def read_table(path: Path, text: list[str]) -> pd.DataFrame:
+    """Read a CSV, TSV or Parquet file; the columns ``text`` stay as they stand, such as 007.
+
+    Raises:
+        DataFormatError: if it cannot be read.
+    """
     stem = path.name.removesuffix(".gz").lower()
     try:
         if stem.endswith(PARQUET):
@@ -160,7 +164,7 @@ def _read(path: Path, text: list[str]) -> pd.DataFrame:
         )
     except (OSError, EOFError, ValueError, pa.ArrowInvalid) as error:
         raise DataFormatError(
-            f"{path}: cannot be read as a table of pairs ({error}); expected a CSV or TSV file "
+            f"{path}: cannot be read as a table ({error}); expected a CSV or TSV file "
             "with a header, or a Parquet file"
         ) from None
 

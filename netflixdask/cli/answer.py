@@ -49,6 +49,13 @@ def recommend(
             "of neighbours. Takes -n, --scale LOW HIGH, --json and --quiet alone.",
         ),
     ] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a person whom MODEL (of factors) does not know: a file of his ratings, "
+            "lines of item id or title, stars."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
@@ -61,8 +68,26 @@ def recommend(
         return
     if model is None:
         raise InputError("recommend: expected MODEL, or --offline RATINGS NEIGHBORS")
+    if ratings is not None:
+        if user or out_path is not None or not exclude_seen:
+            raise InputError(
+                "recommend: --ratings goes with MODEL, -n, --json and --quiet alone; fold-in "
+                "keeps people in a model"
+            )
+        with session("sequential", as_json, quiet) as out:
+            person = answers.personal(model, ratings)
+            found = person.recommend(n)
+            for note in person.notes:
+                say(note)
+            records = {"recommendations": frame_records(found), "n_rated": person.n_rated}
+            title = f"top {n} from {person.n_rated} ratings: {model}"
+            out.show({**records, "notes": list(person.notes)}, frame_table(title, found))
+        return
     if not user and out_path is None:
-        raise InputError("recommend: expected --user ID (repeatable), or --out PATH for all users")
+        raise InputError(
+            "recommend: expected --user ID (repeatable), --ratings FILE, or --out PATH for all "
+            "users"
+        )
     if out_path is not None:
         check_output(out_path, overwrite=overwrite)
     with session(cluster, as_json, quiet) as out:

@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from netflixdask import __version__
-from netflixdask.cli import answer, data, fit, flows, stage, store
+from netflixdask.cli import answer, data, factors, fit, flows, stage, store
 from netflixdask.cli.common import interruptible
 from netflixdask.errors import NetflixDaskError
 from netflixdask.progress import console
@@ -44,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (data, stage, fit, answer, flows):
+for module in (data, stage, fit, factors, answer, flows):
     for verb in module.VERBS:
         app.command(verb.__name__.replace("_", "-"))(interruptible(verb))
 keeping = typer.Typer(help=store.HELP, no_args_is_help=True, rich_markup_mode=None)

@@ -51,7 +51,8 @@ class Estimator(ABC):
         global_mean_: mean of all training ratings.
         history_: one row an epoch, ``epoch, loss, train_rmse, validation_rmse, bytes_moved,
             seconds``; empty for models without epochs.
-        store_: path, generation and fingerprint of the store that it was fitted on, and the seed.
+        store_: path, generation and fingerprint of the store that it was fitted on, the seed, and
+            digests of what was done to it since, ``changes``, if anything was.
     """
 
     name: ClassVar[str]
@@ -288,7 +289,7 @@ class Estimator(ABC):
     def fingerprint(self) -> str:
         """Digest of what the model was made of: equal ones have equal numbers, bit for bit."""
         _ = self.catalogue_
-        made_of = (self.store_["fingerprint"], self.store_["rng"])
+        made_of = (self.store_["fingerprint"], self.store_["rng"], *self.store_.get("changes", []))
         return digest([self.name, self.config.model_dump(mode="json"), made_of])
 
     @property

@@ -44,6 +44,8 @@ class BiasSolver(Solver):
         """Set the biases of a block's rows against those of the other side."""
         reg = self.reg_user if block.by == "user" else self.reg_item
         bias, loss = row_biases(block.indptr, block.src, block.stars(), self.mean, src, reg)
+        # As they are kept: a row that is solved later sees what the fit saw.
+        bias = bias.astype(np.float32).astype(np.float64)
         what = f"biases by {block.by}"
         return Side(block.first, bias, fixed_sum(loss, what), fixed_sum(reg * bias**2, what))
 
@@ -102,13 +104,17 @@ class BiasBaseline(LinearModel):
     config_class = BiasBaselineConfig
     config: BiasBaselineConfig
 
+    def half_step(self, mean: float) -> BiasSolver:
+        """Return the half-step of both sides."""
+        return BiasSolver(mean, self.config.reg_item, self.config.reg_user)
+
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
         """Alternate between the sides; there is no randomness."""
         with engine.stage("bias-baseline") as progress:
             by_user, by_item = rating_blocks(store, engine)
             mean = global_mean(by_user, store.n_ratings, engine)
             users, items, history = alternate(
-                BiasSolver(mean, self.config.reg_item, self.config.reg_user),
+                self.half_step(mean),
                 by_user,
                 by_item,
                 Side(0, np.zeros(store.n_users, np.float64), 0, 0),

@@ -52,6 +52,26 @@ class Catalogue:
         """bool[n_items]: the item has a training rating."""
         return self.items.column("n_ratings").to_numpy() > 0
 
+    def raw_ids(self, by: str, ids: Any) -> pa.Array:
+        """Return raw ids of users or items in the type of the model's; null = cannot be one.
+
+        Raises:
+            InputError: if they are text where the model's are whole numbers, or the reverse.
+        """
+        return _raw_ids(ids, self._table(by).schema.field(f"{by}_id").type, f"{by}_id")
+
+    def numbers(self, by: str, ids: Any) -> NDArray[np.int32]:
+        """Return :meth:`user_nums` or :meth:`item_nums`."""
+        return self.user_nums(ids) if by == "user" else self.item_nums(ids)
+
+    def find(self, by: str, ids: Any) -> NDArray[np.int32]:
+        """Return the numbers of raw ids, int32, those without ratings too; -1 = not there."""
+        table = self._table(by)
+        return _known(table, f"{by}_id", ids, np.ones(table.num_rows, np.bool_))
+
+    def _table(self, by: str) -> pa.Table:
+        return self.users if by == "user" else self.items
+
     def user_nums(self, ids: Any) -> NDArray[np.int32]:
         """Return the numbers of raw user ids, int32; -1 = not one training rating is known."""
         return _known(self.users, "user_id", ids, self.user_rated)

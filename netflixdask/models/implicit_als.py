@@ -16,11 +16,12 @@ from netflixdask.kernels.factor_rows import Floats, Layout
 from netflixdask.kernels.gram import as_panel, gram_of
 from netflixdask.kernels.half_step import Problem
 from netflixdask.mapreduce import Engine
-from netflixdask.models.als import FactorConfig, FactorModel
+from netflixdask.models.factor_model import FactorConfig, FactorModel
 from netflixdask.models.factor_solver import FactorSolver
+from netflixdask.models.fold_in import By
 from netflixdask.models.scorers import FactorScorer
 from netflixdask.models.side import Side
-from netflixdask.store import RatingsStore
+from netflixdask.store import RatingBlock, RatingsStore
 
 
 class ImplicitALSConfig(FactorConfig):
@@ -80,21 +81,38 @@ class ImplicitALS(FactorModel):
 
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
         """Alternate half-steps over the rating blocks."""
-        config = self.config
         if store.rating_low < 0:
             raise ConfigError(
                 f"{self.name}: the ratings of {store.path} go down to {store.rating_low:g}; "
                 "expected none below 0, as they are confidences"
             )
-        layout = Layout(config.n_factors, biased=False, offset=False)
-        problem = Problem(
-            layout, reg_row=config.reg, alpha=config.alpha, non_negative=config.non_negative
-        )
+        problem = self._problem
         self.user_factors_, self.item_factors_ = self.iterate(
-            store, engine, seed, layout, lambda mean: ImplicitSolver(self.name, mean, problem)
+            store,
+            engine,
+            seed,
+            problem.layout,
+            lambda mean: ImplicitSolver(self.name, mean, problem),
         )
         self.user_bias_ = np.zeros(store.n_users, np.float32)
         self.item_bias_ = np.zeros(store.n_items, np.float32)
+
+    @property
+    def _problem(self) -> Problem:
+        config = self.config
+        return Problem(
+            Layout(config.n_factors, biased=False, offset=False),
+            reg_row=config.reg,
+            alpha=config.alpha,
+            non_negative=config.non_negative,
+        )
+
+    def half_step(self, by: By, offsets: Floats | None) -> ImplicitSolver:
+        """Return the half-step of the fit."""
+        return ImplicitSolver(self.name, self.global_mean_, self._problem)
+
+    def biases_of(self, block: RatingBlock) -> None:
+        """There are no biases."""
 
     def scorer(self) -> FactorScorer:
         """Return the factors."""

@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +22,7 @@ from netflixdask.store import (
     RatingBlock,
     RatingsStore,
 )
+from netflixdask.store.blocks import encode
 
 IN_MEMORY = 4_000_000
 """Ratings up to which a model keeps the lists in memory (5 bytes each); more stay in files."""
@@ -140,28 +141,105 @@ class Rated:
             np.concatenate([*stars, np.zeros(0, np.float32)]),
         )
 
+    def coded(self, stars: NDArray[np.float32]) -> NDArray[Any]:
+        """Return stars as blocks hold them: codes, or the stars where there is no scale."""
+        low, high, scale = self.scale
+        return stars if scale is None else encode(stars, low, high, scale)
+
+    def with_rows(
+        self,
+        users: NDArray[np.int32],
+        indptr: NDArray[np.int64],
+        items: NDArray[np.int32],
+        values: NDArray[Any],
+        n_users: int,
+    ) -> Self:
+        """Return the lists with those of some users replaced, or added behind the last.
+
+        The sources that hold them are read and kept in memory, 5 bytes a rating.
+
+        Args:
+            users: int32[n_some], ascending; from ``n_users`` on without a gap.
+            indptr: int64[n_some + 1], row pointers into ``items``.
+            items: int32[...], ascending in each row.
+            values: their ratings as :meth:`coded` has them.
+            n_users: users until now.
+        """
+        fresh = int(np.searchsorted(users, n_users))
+        sources, files = [], list(self.files)
+        for source in self.sources:
+            a, b = np.searchsorted(users[:fresh], [source.first, source.stop])
+            if a == b:
+                sources.append(source)
+                continue
+            files = [f for f in files if f.stop <= source.first or f.first >= source.stop]
+            block = source() if isinstance(source, BlockLoader) else source
+            sources.append(_replaced(block, users[a:b], indptr[a : b + 1], items, values))
+        if fresh < len(users):
+            empty = self._block(n_users, np.zeros(len(users) - fresh + 1, np.int64))
+            sources.append(_replaced(empty, users[fresh:], indptr[fresh:], items, values))
+        return type(self)(tuple(sources), tuple(files), self.scale)
+
+    def _block(self, first: int, indptr: NDArray[np.int64]) -> RatingBlock:
+        low, _, scale = self.scale
+        value = self.coded(np.zeros(0, np.float32))
+        code, rating = (None, value) if scale is None else (value, None)
+        src = np.zeros(0, np.int32)
+        return RatingBlock("user", first, indptr, src, code, rating, None, low, scale or 1)
+
     def save(self, writer: ArtifactWriter) -> dict[str, Any]:
         """Write ``seen/``, by hard links where the files allow it; return what to remember."""
-        seen = []
-        if self.files:
-            for number, file in enumerate(self.files):
-                name = f"seen/part-{number:05d}.parquet"
-                _link(Path(file.path), writer.dir / name)
+        seen: list[dict[str, Any]] = []
+        linked = [(file.first, file.stop) for file in self.files]
+        left = [s for s in self.sources if not any(a <= s.first < b for a, b in linked)]
+        parts: list[File | BlockLoader | RatingBlock] = [*self.files, *left]
+        for number, part in enumerate(sorted(parts, key=lambda part: part.first)):
+            name = f"seen/part-{number:05d}.parquet"
+            if isinstance(part, File):
+                _link(Path(part.path), writer.dir / name)
                 writer.add(
                     FileEntry(
                         file=name,
-                        rows=file.entry.rows,
-                        bytes=file.entry.bytes,
-                        checksum=file.entry.checksum,
+                        rows=part.entry.rows,
+                        bytes=part.entry.bytes,
+                        checksum=part.entry.checksum,
                     )
                 )
-                seen.append({"file": name, "first": file.first, "stop": file.stop})
-        else:
-            for number, block in enumerate(self.sources):
-                assert isinstance(block, RatingBlock)
-                entry = writer.write(f"seen/part-{number:05d}.parquet", _table(block))
-                seen.append({"file": entry.file, "first": block.first, "stop": block.stop})
+            else:
+                writer.write(name, _table(part() if isinstance(part, BlockLoader) else part))
+            seen.append({"file": name, "first": part.first, "stop": part.stop})
         return {"seen": seen, "scale": self.scale._asdict()}
+
+
+def _replaced(
+    block: RatingBlock,
+    users: NDArray[np.int32],
+    indptr: NDArray[np.int64],
+    items: NDArray[np.int32],
+    values: NDArray[Any],
+) -> RatingBlock:
+    """Return a block with the rows of some of its users exchanged."""
+    counts = np.diff(block.indptr)
+    own = np.repeat(np.arange(block.n_rows), counts)
+    kept = np.ones(block.n_rows, np.bool_)
+    kept[users - block.first] = False
+    stay = kept[own]
+    a, b = indptr[0], indptr[-1]
+    row = np.concatenate([own[stay], np.repeat(users - block.first, np.diff(indptr))])
+    order = np.argsort(row, kind="stable")
+    counts = np.bincount(row, minlength=block.n_rows)
+
+    def joined(old: Any, new: NDArray[Any]) -> Any:
+        return None if old is None else np.concatenate([old[stay], new[a:b]])[order]
+
+    return replace(
+        block,
+        indptr=np.concatenate([[0], np.cumsum(counts)]),
+        src=joined(block.src, items),
+        code=joined(block.code, values),
+        rating=joined(block.rating, values),
+        day=None,
+    )
 
 
 def _table(block: RatingBlock) -> pa.Table:

@@ -125,7 +125,7 @@ def test_als_start_depends_on_seed_and_raw_id_alone(store, tmp_path):
         [pd.DataFrame({"user_id": [1], "item_id": [10**6], "rating": [3]}), tiny_ratings()]
     )
     more = RatingsStore.from_frame(frame, tmp_path / "more")
-    from netflixdask.models.als import _start
+    from netflixdask.models.factor_model import _start
 
     np.testing.assert_array_equal(
         _start(more, 3, 1)[more.user_nums(frame["user_id"])[1:]],

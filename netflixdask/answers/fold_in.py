@@ -1,0 +1,158 @@
+"""People and items that a model of factors was not fitted on: their rows, and what to watch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from netflixdask.answers.predict import read_table
+from netflixdask.answers.scoring import opened_model
+from netflixdask.client.offline import read_ratings
+from netflixdask.client.titles import Titles
+from netflixdask.errors import InputError
+from netflixdask.models import Estimator
+from netflixdask.models.catalogue import Catalogue
+from netflixdask.models.factor_model import FactorModel
+from netflixdask.store import Artifact
+from netflixdask.store.artifacts import check_output
+
+_SURE = ("id", "title")
+
+
+def factor_model(model: Estimator | str | Path) -> FactorModel:
+    """Return a fitted model of factors.
+
+    Raises:
+        InputError: if it is a model of another kind.
+        StoreError: if the path holds no model.
+    """
+    opened = opened_model(model)
+    if not isinstance(opened, FactorModel):
+        raise InputError(
+            f"{opened!r}: a model {opened.name!r} has no factors; expected one of als, implicit-als"
+        )
+    return opened
+
+
+def fold_in(
+    model: Estimator | str | Path,
+    ratings: str | Path | pd.DataFrame | pa.Table,
+    out: str | Path,
+    *,
+    by: Literal["user", "item"] = "user",
+    overwrite: bool = False,
+) -> Artifact:
+    """Write a model that knows some more users or items; nothing is trained again.
+
+    Args:
+        model: a fitted ALS or ImplicitALS, or its folder.
+        ratings: all ratings of these users (or items): a dataframe, or a CSV, TSV or Parquet file
+            with ``user_id, item_id, rating``, and maybe ``time``.
+        out: folder of the new model.
+        by: whether the ratings are those of users or of items.
+        overwrite: replace a model that is there; it may be the one that is read.
+
+    Raises:
+        InputError: as :meth:`FactorModel.fold_in_users` says; if the model has no factors.
+        StoreError: if a path holds no model, or ``out`` exists.
+    """
+    check_output(out, overwrite=overwrite)
+    opened = factor_model(model)
+    table = _table(ratings, opened.catalogue_)
+    made = opened.fold_in_users(table) if by == "user" else opened.fold_in_items(table)
+    return made.save(out, overwrite=overwrite)
+
+
+def _table(ratings: str | Path | pd.DataFrame | pa.Table, known: Catalogue) -> Any:
+    if not isinstance(ratings, str | Path):
+        return ratings
+    path = Path(ratings)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: there is no such file; expected a CSV, TSV or Parquet file with user_id, "
+            "item_id and rating"
+        )
+    text = [
+        name
+        for name, ids in (("user_id", known.users), ("item_id", known.items))
+        if not pa.types.is_integer(ids.schema.field(name).type)
+    ]
+    return read_table(path, text)
+
+
+@dataclass(frozen=True)
+class Personal:
+    """A person whom a model was not fitted on."""
+
+    model: FactorModel
+    """The model with the person folded in."""
+    user_id: int | str
+    """Under this id, which nobody else has."""
+    n_rated: int
+    notes: tuple[str, ...]
+    """Lines of the file that were left out, and titles that were guessed."""
+
+    def recommend(self, n: int = 10) -> pd.DataFrame:
+        """Return ``rank, item_id, title, score`` of the best ``n`` items not in the file."""
+        return self.model.recommend([self.user_id], n).drop(columns="user_id")
+
+
+def personal(model: Estimator | str | Path, ratings: str | Path) -> Personal:
+    """Fold one person's ratings file into a model.
+
+    Args:
+        model: a fitted ALS or ImplicitALS, or its folder.
+        ratings: a text file, a line a rating: item id or title, comma, stars; as for
+            :func:`~netflixdask.recommend_offline`. Unknown items are left out, with a note.
+
+    Raises:
+        InputError: if the file is not there or holds no rating of a known item, or the model has
+            no factors.
+        DataFormatError: if a line is no rating, naming the line.
+        StoreError: if the path holds no model.
+    """
+    opened = factor_model(model)
+    catalogue = opened.catalogue_
+    lines = read_ratings(ratings, (catalogue.rating_low, catalogue.rating_high))
+    titles = Titles(catalogue.items)
+    stars: dict[Any, float] = {}
+    notes = []
+    for number, name, given in lines:
+        try:
+            match = titles.find(name)
+        except InputError:
+            notes.append(f"line {number}: {name!r} is not among the model's items; left out")
+            continue
+        if not catalogue.item_rated[match.item_num]:
+            notes.append(f"line {number}: {name!r} has no training rating; left out")
+            continue
+        if match.how not in _SURE:
+            notes.append(f"line {number}: {match.lines()[0]}")
+        stars[match.item_id] = given
+    if not stars:
+        raise InputError(
+            f"{ratings}: found {len(lines)} ratings, none of an item that the model knows; "
+            "expected ids or titles of its items"
+        )
+    user = _nobody(catalogue)
+    frame = pd.DataFrame(
+        {"user_id": [user] * len(stars), "item_id": list(stars), "rating": list(stars.values())}
+    )
+    return Personal(opened.fold_in_users(frame), user, len(stars), tuple(notes))
+
+
+def _nobody(catalogue: Catalogue) -> int | str:
+    """Return a user id that nobody has."""
+    ids = catalogue.users.column("user_id")
+    if pa.types.is_integer(ids.type):
+        highest: int = pc.max(ids).as_py()
+        return highest + 1
+    name = "you"
+    while catalogue.find("user", [name])[0] >= 0:
+        name += "'"
+    return name

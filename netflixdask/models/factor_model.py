@@ -1,0 +1,281 @@
+"""What all models of factors share: the fit, what is kept of it, and rows solved afterwards."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pydantic
+from numpy.typing import NDArray
+
+from netflixdask.kernels.factor_rows import Layout
+from netflixdask.kernels.philox import fill_normal
+from netflixdask.mapreduce import Engine
+from netflixdask.models.alternate import Loop, alternate
+from netflixdask.models.base import Estimator, ModelConfig, check_finite
+from netflixdask.models.blocks import global_mean, rating_blocks
+from netflixdask.models.factor_solver import FactorSolver
+from netflixdask.models.fold_in import (
+    By,
+    folded_catalogue,
+    folded_items_rated,
+    folded_users_rated,
+    read_given,
+    solve_block,
+)
+from netflixdask.models.scorers import FactorScorer
+from netflixdask.models.side import Factors, Side, Solver
+from netflixdask.models.validation import hold_out
+from netflixdask.random import STREAM_USER_FACTORS, hash_ids
+from netflixdask.store import Artifact, RatingBlock, RatingsStore
+
+Floats = NDArray[np.float32]
+
+
+class FactorConfig(ModelConfig):
+    """What all models of factors can be told."""
+
+    n_factors: pydantic.PositiveInt = 40
+    """Latent dimensions, ``k``; time grows with its square, memory with itself."""
+    epochs: pydantic.PositiveInt = 15
+    """Passes over both sides."""
+    checkpoint_every: pydantic.PositiveInt = 5
+    """Epochs after which the factors are taken out of the scheduler's memory of how they were
+    made, and written where ``fit`` was given a checkpoint. Changes no number."""
+    exchange: Literal["auto", "broadcast", "routed", "ranged"] = "auto"
+    """How factor rows reach the blocks (see ``models.exchange``). Changes no number."""
+    non_negative: bool = False
+    """Keep all factors at or above zero (biases may be negative)."""
+
+
+class FactorModel(Estimator):
+    """A mean, two biases and two factor matrices, learned by alternating half-steps.
+
+    Attributes:
+        user_factors_: float32[n_users, k] by user_num.
+        item_factors_: float32[n_items, k] by item_num.
+        user_bias_: float32[n_users].
+        item_bias_: float32[n_items].
+        global_mean_: mean of all training ratings.
+        history_: one row an epoch: ``epoch, loss, train_rmse, validation_rmse, bytes_moved,
+            seconds``.
+    """
+
+    checkpoints = True
+    config: FactorConfig
+
+    user_factors_: Floats
+    item_factors_: Floats
+    user_bias_: Floats
+    item_bias_: Floats
+
+    def iterate(
+        self,
+        store: RatingsStore,
+        engine: Engine,
+        seed: int,
+        layout: Layout,
+        solver_of: Callable[[float], Solver],
+        *,
+        offsets: Floats | None = None,
+        validation: float = 0.0,
+        patience: int = 1,
+    ) -> tuple[Floats, Floats]:
+        """Alternate; set ``global_mean_`` and ``history_``, return users and items as they travel.
+
+        Args:
+            store: whose training ratings.
+            engine: where.
+            seed: of the users' start.
+            layout: the columns of a side.
+            solver_of: makes the half-step from the mean of the ratings that are learned from.
+            offsets: float32[n_users], what stands behind the users' factors at the start.
+            validation: share of the ratings to hold out.
+            patience: epochs without a better validation error after which to stop.
+        """
+        config = self.config
+        with engine.stage(self.name) as progress:
+            by_user, by_item = rating_blocks(store, engine, split=validation == 0)
+            loop = Loop(
+                config.epochs,
+                config.checkpoint_every,
+                way=config.exchange,
+                patience=patience,
+                checkpoint=self.checkpoint_of(store, seed),
+                resume=self.resumes,
+            )
+            n_ratings = store.n_ratings
+            if validation:
+                parts = hold_out(store, by_user, by_item, validation, seed, engine)
+                by_user, by_item, n_ratings = parts.by_user, parts.by_item, parts.n_train
+                loop = replace(loop, held=parts.held, n_held=parts.n_held)
+            mean = global_mean(by_user, n_ratings, engine)
+            start = _start(store, config.n_factors, seed, non_negative=config.non_negative)
+            if layout.offset:
+                behind = np.zeros(store.n_users, np.float32) if offsets is None else offsets
+                start = np.concatenate([start, behind[:, None]], axis=1)
+            if layout.n_shadow:
+                start = np.pad(start, ((0, 0), (0, layout.n_shadow)))
+            users, items, history = alternate(
+                solver_of(mean),
+                by_user,
+                by_item,
+                Side(0, Factors.of(start, layout), 0, 0),
+                store.n_items,
+                n_ratings,
+                loop,
+                name=self.name,
+                engine=engine,
+                progress=progress,
+            )
+        p, q = users.values.rows(), items.values.rows()
+        check_finite(self, global_mean_=mean, user_factors_=p, item_factors_=q)
+        self.global_mean_, self.history_ = mean, history
+        return p, q
+
+    @abstractmethod
+    def half_step(self, by: By, offsets: Floats | None) -> FactorSolver:
+        """Return the fit's last half-step of one side, for rows of their own.
+
+        Args:
+            by: the side that is solved.
+            offsets: float32[n_rows], frozen biases of the rows; None where biases are solved.
+
+        Raises:
+            ConfigError: if the model does not keep what a half-step needs.
+        """
+
+    @abstractmethod
+    def biases_of(self, block: RatingBlock) -> Floats | None:
+        """Return the frozen biases of rows that the fit did not have; None = there are none."""
+
+    def packed(self, by: By, layout: Layout) -> Factors:
+        """Return a side as half-steps take it."""
+        user = by == "user"
+        rows = self.user_factors_ if user else self.item_factors_
+        if layout.offset:
+            bias = self.user_bias_ if user else self.item_bias_
+            rows = np.concatenate([rows, bias[:, None]], axis=1)
+        return Factors.of(rows, layout)
+
+    def fold_in_users(self, ratings: pd.DataFrame | pa.Table) -> Self:
+        """Return a model that knows some more users; nothing is trained again.
+
+        A row is the half-step of the fit over the ratings given, against the items as they were
+        learned: bit for bit what the fit would have given this user. Users whom the model knows
+        get a new row from these ratings alone. The model itself stays as it is; the new one
+        predicts, recommends (what is rated here is left out) and is saved like any other.
+
+        Args:
+            ratings: all ratings of these users: ``user_id, item_id, rating``, and maybe ``time``
+                (of a repeated pair the latest counts, then the last). Ratings of items without a
+                training rating are left out, which is said.
+
+        Raises:
+            InputError: if a column is missing, an id is of the wrong type, a rating is off the
+                scale of the model, or a user has no rating of a known item.
+            ConfigError: if the model was fitted with ``implicit_weight``: it does not keep the
+                shadows that a half-step needs.
+            NotFittedError: before ``fit``.
+        """
+        return self._folded("user", ratings)
+
+    def fold_in_items(self, ratings: pd.DataFrame | pa.Table) -> Self:
+        """Return a model that knows some more items, as :meth:`fold_in_users` does users.
+
+        Ratings of users without a training rating are left out. Users' own rows do not change;
+        the items rated here count as seen by those who rated them. New items have no title.
+        """
+        return self._folded("item", ratings)
+
+    def _folded(self, by: By, ratings: Any) -> Self:
+        catalogue = self.catalogue_
+        self.half_step(by, None)  # refuses before anything is read
+        given = read_given(ratings, by, catalogue, self.rated_.scale)
+        offsets = self.biases_of(given.block)
+        solver = self.half_step(by, offsets)
+        layout = solver.problem.layout
+        other: By = "item" if by == "user" else "user"
+        solved = parts_of(solve_block(solver, given.block, self.packed(other, layout)), layout)
+        made = self._like()
+        made._catalogue = folded_catalogue(catalogue, given)
+        if by == "user":
+            made._rated = folded_users_rated(self.rated_, catalogue.n_users, given)
+        else:
+            made._rated, made._catalogue = folded_items_rated(self.rated_, made._catalogue, given)
+        for name, new in zip((f"{by}_factors_", f"{by}_bias_"), solved, strict=True):
+            old = getattr(self, name)
+            size = max(len(old), int(given.numbers.max()) + 1)
+            rows = np.zeros((size, *old.shape[1:]), np.float32)
+            rows[: len(old)] = old
+            rows[given.numbers] = new
+            setattr(made, name, rows)
+        changes = [*self.store_.get("changes", []), given.digest()]
+        made.store_ = {**self.store_, "changes": changes}
+        return made
+
+    def _like(self) -> Self:
+        """Return a model with what this one learned."""
+        made = type(self)(self.config)
+        for name, value in vars(self).items():
+            if name.endswith("_"):
+                setattr(made, name, value)
+        return made
+
+    def scorer(self) -> FactorScorer:
+        """Return biases and factors."""
+        return FactorScorer(
+            self.global_mean_,
+            self.user_bias_,
+            self.item_bias_,
+            self.user_factors_,
+            self.item_factors_,
+        )
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Return ``user_factors`` and ``item_factors``: number, bias, factors (list of k)."""
+        return {
+            "user_factors": _table("user", self.user_bias_, self.user_factors_),
+            "item_factors": _table("item", self.item_bias_, self.item_factors_),
+        }
+
+    def restore(self, artifact: Artifact) -> None:
+        """Read the two tables."""
+        k = self.config.n_factors
+        self.user_bias_, self.user_factors_ = _arrays(artifact.table("user_factors"), k)
+        self.item_bias_, self.item_factors_ = _arrays(artifact.table("item_factors"), k)
+
+
+def _start(store: RatingsStore, k: int, seed: int, *, non_negative: bool = False) -> Floats:
+    drawn = np.empty((store.n_users, k), np.float32)
+    fill_normal(seed, STREAM_USER_FACTORS, hash_ids(store.users.column("user_id")), drawn)
+    drawn /= np.float32(np.sqrt(k))
+    return np.abs(drawn) if non_negative else drawn
+
+
+def parts_of(side: Floats, layout: Layout) -> tuple[Floats, Floats]:
+    """Return factors and biases of rows as they travel."""
+    k = layout.n_factors
+    bias = side[:, k] if layout.offset else np.zeros(len(side), np.float32)
+    return np.ascontiguousarray(side[:, :k]), np.ascontiguousarray(bias)
+
+
+def _table(side: str, bias: Floats, factors: Floats) -> pa.Table:
+    n, k = factors.shape
+    return pa.table(
+        {
+            f"{side}_num": np.arange(n, dtype=np.int32),
+            "bias": bias,
+            "factors": pa.FixedSizeListArray.from_arrays(pa.array(factors.ravel()), k),
+        }
+    )
+
+
+def _arrays(table: pa.Table, k: int) -> tuple[Floats, Floats]:
+    factors = table.column("factors").combine_chunks().flatten().to_numpy()
+    return table.column("bias").to_numpy(), factors.reshape(-1, k)
