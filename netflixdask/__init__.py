@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from netflixdask.answers.check import check_submission
     from netflixdask.answers.cross_validate import cross_validate
     from netflixdask.answers.evaluate import evaluate
-    from netflixdask.answers.fold_in import fold_in, personal
+    from netflixdask.answers.fold_in import fold_in, personal, update
     from netflixdask.answers.picture import draw_clusters
     from netflixdask.answers.predict import predict
     from netflixdask.answers.recommend import recommend
@@ -81,6 +81,7 @@ _HOMES = {
     "suggest_canopies": "netflixdask.api",
     "synth": "netflixdask.api",
     "transpose": "netflixdask.api",
+    "update": "netflixdask.answers",
     "user_neighbors": "netflixdask.api",
     "why_similar": "netflixdask.answers",
     "write_submission": "netflixdask.answers",
@@ -120,6 +121,7 @@ __all__ = [
     "suggest_canopies",
     "synth",
     "transpose",
+    "update",
     "user_neighbors",
     "why_similar",
     "write_submission",

@@ -4,7 +4,7 @@
 
     model + holdout     ──▶ evaluate, cross_validate       metrics.parquet
     model + users       ──▶ recommend                      recommendations/
-    model + new ratings ──▶ fold_in, personal              a model that knows them
+    model + new ratings ──▶ fold_in, personal, update      a model that knows them
     model + pairs       ──▶ predict                        predictions/
     model + qualifying  ──▶ write_submission               the prize's text format
     submission          ──▶ check_submission               a report, with RMSE where it is judged
@@ -18,7 +18,7 @@ from netflixdask.answers.check import SubmissionReport, check_submission
 from netflixdask.answers.cross_validate import CrossValidation, cross_validate
 from netflixdask.answers.evaluate import evaluate
 from netflixdask.answers.evaluation import Evaluation
-from netflixdask.answers.fold_in import Personal, fold_in, personal
+from netflixdask.answers.fold_in import Personal, fold_in, personal, update
 from netflixdask.answers.picture import draw_clusters
 from netflixdask.answers.predict import predict
 from netflixdask.answers.recommend import recommend
@@ -44,6 +44,7 @@ __all__ = [
     "predict",
     "recommend",
     "similar",
+    "update",
     "why_similar",
     "write_submission",
 ]

@@ -18,7 +18,7 @@ from netflixdask.errors import InputError
 from netflixdask.models import Estimator
 from netflixdask.models.catalogue import Catalogue
 from netflixdask.models.factor_model import FactorModel
-from netflixdask.store import Artifact
+from netflixdask.store import Artifact, RatingsStore
 from netflixdask.store.artifacts import check_output
 
 _SURE = ("id", "title")
@@ -66,6 +66,32 @@ def fold_in(
     table = _table(ratings, opened.catalogue_)
     made = opened.fold_in_users(table) if by == "user" else opened.fold_in_items(table)
     return made.save(out, overwrite=overwrite)
+
+
+def update(
+    model: Estimator | str | Path,
+    store: RatingsStore | str | Path,
+    out: str | Path,
+    *,
+    epochs: int = 0,
+    overwrite: bool = False,
+) -> Artifact:
+    """Write the model of a store to which ratings were appended; only touched rows move.
+
+    Args:
+        model: a fitted ALS or ImplicitALS, or its folder.
+        store: the store that it was fitted on, with ratings appended, or its path.
+        out: folder of the new model.
+        epochs: full passes afterwards, from the users as they are then.
+        overwrite: replace a model that is there; it may be the one that is read.
+
+    Raises:
+        InputError: if the model has no factors, or the store is another one.
+        ConfigError: as :meth:`FactorModel.update` says.
+        StoreError: if a path holds no model or store, or ``out`` exists.
+    """
+    check_output(out, overwrite=overwrite)
+    return factor_model(model).update(store, epochs=epochs).save(out, overwrite=overwrite)
 
 
 def _table(ratings: str | Path | pd.DataFrame | pa.Table, known: Catalogue) -> Any:

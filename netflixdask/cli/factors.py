@@ -1,4 +1,4 @@
-"""Verbs about models of factors: fold-in."""
+"""Verbs about models of factors: fold-in, update."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from netflixdask import answers
-from netflixdask.cli.common import Cluster, Json, OutPath, Overwrite, Quiet, session
+from netflixdask.cli.common import Cluster, Json, OutPath, Overwrite, Quiet, StorePath, session
 from netflixdask.cli.fit import Model
 
 
@@ -34,4 +34,21 @@ def fold_in(
         out.artifact(answers.fold_in(model, ratings, out_path, by=by, overwrite=overwrite))
 
 
-VERBS = (fold_in,)
+def update(
+    model: Model,
+    store: StorePath,
+    out_path: OutPath,
+    epochs: Annotated[
+        int, typer.Option(help="Full passes over all ratings afterwards.", min=0)
+    ] = 0,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring a model of factors up to its store, to which ratings were appended."""
+    with session(cluster, as_json, quiet) as out:
+        out.artifact(answers.update(model, store, out_path, epochs=epochs, overwrite=overwrite))
+
+
+VERBS = (fold_in, update)

@@ -12,15 +12,12 @@ from netflixdask.errors import ConfigError
 from netflixdask.kernels.factor_rows import Layout
 from netflixdask.kernels.half_step import Problem
 from netflixdask.mapreduce import Engine
-from netflixdask.models.bias import BiasBaseline, BiasBaselineConfig
+from netflixdask.models.bias import BiasBaseline, BiasBaselineConfig, BiasSolver
 from netflixdask.models.factor_model import FactorConfig, FactorModel, parts_of
 from netflixdask.models.factor_solver import FactorSolver
-from netflixdask.models.fold_in import (
-    By,
-)
 from netflixdask.models.implicit_features import ImplicitFeaturesSolver
 from netflixdask.models.side import Solver
-from netflixdask.store import RatingBlock, RatingsStore
+from netflixdask.store import RatingsStore
 
 Floats = NDArray[np.float32]
 
@@ -120,23 +117,18 @@ class ALS(FactorModel):
     def _problem(self) -> Problem:
         return Problem(self._layout, reg=self.config.reg, non_negative=self.config.non_negative)
 
-    def half_step(self, by: By, offsets: Floats | None) -> FactorSolver:
+    def solver(self) -> FactorSolver:
         """Return the half-step of the fit."""
         if self.config.implicit_weight:
             raise ConfigError(
                 f"{self!r}: a model with implicit_weight does not keep the shadows that a "
                 "half-step needs; fit without it to fold in or update, or fit again"
             )
-        if offsets is None:
-            return FactorSolver(self.name, self.global_mean_, self._problem)
-        known = (offsets, self.item_bias_) if by == "user" else (self.user_bias_, offsets)
-        return FactorSolver(self.name, self.global_mean_, self._problem, known)
+        return FactorSolver(self.name, self.global_mean_, self._problem)
 
-    def biases_of(self, block: RatingBlock) -> Floats | None:
-        """Return a half-step of the bias baseline."""
+    @property
+    def baseline(self) -> BiasSolver | None:
+        """What makes frozen biases."""
         if self.config.biases != "baseline":
             return None
-        src = self.item_bias_ if block.by == "user" else self.user_bias_
-        solved = BiasBaseline(BiasBaselineConfig()).half_step(self.global_mean_)
-        values: Floats = solved.solve(block, src.astype(np.float64), None).values
-        return values.astype(np.float32)
+        return BiasBaseline(BiasBaselineConfig()).half_step(self.global_mean_)

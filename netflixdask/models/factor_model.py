@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,26 +14,33 @@ import pyarrow as pa
 import pydantic
 from numpy.typing import NDArray
 
+from netflixdask.errors import ConfigError
 from netflixdask.kernels.factor_rows import Layout
 from netflixdask.kernels.philox import fill_normal
-from netflixdask.mapreduce import Engine
+from netflixdask.mapreduce import Engine, use_engine
 from netflixdask.models.alternate import Loop, alternate
 from netflixdask.models.base import Estimator, ModelConfig, check_finite
+from netflixdask.models.bias import BiasSolver
 from netflixdask.models.blocks import global_mean, rating_blocks
+from netflixdask.models.catalogue import Catalogue
 from netflixdask.models.factor_solver import FactorSolver
 from netflixdask.models.fold_in import (
     By,
+    HalfStep,
     folded_catalogue,
     folded_items_rated,
     folded_users_rated,
     read_given,
     solve_block,
 )
+from netflixdask.models.rated import Rated
 from netflixdask.models.scorers import FactorScorer
 from netflixdask.models.side import Factors, Side, Solver
+from netflixdask.models.update import check_appended, update_rows
 from netflixdask.models.validation import hold_out
 from netflixdask.random import STREAM_USER_FACTORS, hash_ids
-from netflixdask.store import Artifact, RatingBlock, RatingsStore
+from netflixdask.store import Artifact, RatingsStore, open_store
+from netflixdask.store.manifest import digest
 
 Floats = NDArray[np.float32]
 
@@ -73,6 +81,9 @@ class FactorModel(Estimator):
     item_factors_: Floats
     user_bias_: Floats
     item_bias_: Floats
+
+    _warm: tuple[Floats, Floats] | None = None
+    """Factors and biases of the users to start from; None = drawn ones."""
 
     def iterate(
         self,
@@ -116,8 +127,11 @@ class FactorModel(Estimator):
                 loop = replace(loop, held=parts.held, n_held=parts.n_held)
             mean = global_mean(by_user, n_ratings, engine)
             start = _start(store, config.n_factors, seed, non_negative=config.non_negative)
+            behind = np.zeros(store.n_users, np.float32)
+            if self._warm is not None:
+                start, behind = self._warm
             if layout.offset:
-                behind = np.zeros(store.n_users, np.float32) if offsets is None else offsets
+                behind = behind if offsets is None else offsets
                 start = np.concatenate([start, behind[:, None]], axis=1)
             if layout.n_shadow:
                 start = np.pad(start, ((0, 0), (0, layout.n_shadow)))
@@ -139,29 +153,48 @@ class FactorModel(Estimator):
         return p, q
 
     @abstractmethod
-    def half_step(self, by: By, offsets: Floats | None) -> FactorSolver:
-        """Return the fit's last half-step of one side, for rows of their own.
-
-        Args:
-            by: the side that is solved.
-            offsets: float32[n_rows], frozen biases of the rows; None where biases are solved.
+    def solver(self) -> FactorSolver:
+        """Return the half-step of the fit, without frozen biases.
 
         Raises:
             ConfigError: if the model does not keep what a half-step needs.
         """
 
-    @abstractmethod
-    def biases_of(self, block: RatingBlock) -> Floats | None:
-        """Return the frozen biases of rows that the fit did not have; None = there are none."""
+    @property
+    def baseline(self) -> BiasSolver | None:
+        """What makes frozen biases; None = there are none."""
+        return None
 
-    def packed(self, by: By, layout: Layout) -> Factors:
-        """Return a side as half-steps take it."""
+    def half_step(self, by: By) -> HalfStep:
+        """Return the half-step that solves rows of ``by`` against the other side as it is."""
+        solver = self.solver()
+        layout = solver.problem.layout
         user = by == "user"
-        rows = self.user_factors_ if user else self.item_factors_
+        rows = self.item_factors_ if user else self.user_factors_
         if layout.offset:
-            bias = self.user_bias_ if user else self.item_bias_
+            bias = self.item_bias_ if user else self.user_bias_
             rows = np.concatenate([rows, bias[:, None]], axis=1)
-        return Factors.of(rows, layout)
+        return HalfStep.of(solver, Factors.of(rows, layout), self.baseline)
+
+    def make_room(self, by: By, n: int) -> None:
+        """Give one side arrays of its own with at least ``n`` rows, new ones zero."""
+        for name in (f"{by}_factors_", f"{by}_bias_"):
+            old = getattr(self, name)
+            made = np.zeros((max(n, len(old)), *old.shape[1:]), np.float32)
+            made[: len(old)] = old
+            setattr(self, name, made)
+
+    def set_rows(self, by: By, numbers: NDArray[np.int32], rows: Floats) -> None:
+        """Replace rows of one side in arrays of :meth:`make_room`.
+
+        Args:
+            by: the side.
+            numbers: int32[n_rows], distinct.
+            rows: float32[n_rows, n_sent], as half-steps return them.
+        """
+        factors, bias = parts_of(rows, self.solver().problem.layout)
+        getattr(self, f"{by}_factors_")[numbers] = factors
+        getattr(self, f"{by}_bias_")[numbers] = bias
 
     def fold_in_users(self, ratings: pd.DataFrame | pa.Table) -> Self:
         """Return a model that knows some more users; nothing is trained again.
@@ -195,28 +228,65 @@ class FactorModel(Estimator):
 
     def _folded(self, by: By, ratings: Any) -> Self:
         catalogue = self.catalogue_
-        self.half_step(by, None)  # refuses before anything is read
+        step = self.half_step(by)
         given = read_given(ratings, by, catalogue, self.rated_.scale)
-        offsets = self.biases_of(given.block)
-        solver = self.half_step(by, offsets)
-        layout = solver.problem.layout
-        other: By = "item" if by == "user" else "user"
-        solved = parts_of(solve_block(solver, given.block, self.packed(other, layout)), layout)
         made = self._like()
+        made.make_room(by, int(given.numbers.max()) + 1)
+        made.set_rows(by, given.numbers, solve_block(step, given.block))
         made._catalogue = folded_catalogue(catalogue, given)
         if by == "user":
             made._rated = folded_users_rated(self.rated_, catalogue.n_users, given)
         else:
             made._rated, made._catalogue = folded_items_rated(self.rated_, made._catalogue, given)
-        for name, new in zip((f"{by}_factors_", f"{by}_bias_"), solved, strict=True):
-            old = getattr(self, name)
-            size = max(len(old), int(given.numbers.max()) + 1)
-            rows = np.zeros((size, *old.shape[1:]), np.float32)
-            rows[: len(old)] = old
-            rows[given.numbers] = new
-            setattr(made, name, rows)
         changes = [*self.store_.get("changes", []), given.digest()]
         made.store_ = {**self.store_, "changes": changes}
+        return made
+
+    def update(self, store: RatingsStore | str | Path, *, epochs: int = 0) -> Self:
+        """Return the model of a store to which ratings were appended since.
+
+        1. New users are solved against the known items (fold-in).
+        2. Items with a rating that is new, changed or gone are solved against all users.
+        3. Users with such a rating, new ones too, are solved against all items.
+        4. If ``epochs`` are asked for, a fit of all goes on from these users.
+
+        All other rows stay as they were. Steps 1 to 3 keep the mean of the former fit; every
+        worker holds one whole side at a time. The model itself stays as it is.
+
+        Args:
+            store: the store that the model was fitted on, or its path, or another one that has all
+                of its users and items at the same numbers.
+            epochs: full passes afterwards; ``validation`` and ``patience`` count as in a fit.
+
+        Raises:
+            ConfigError: if the model was fitted with ``implicit_weight``.
+            InputError: if the store is another one.
+            NotFittedError: before ``fit``.
+        """
+        opened = store if isinstance(store, RatingsStore) else open_store(store)
+        self.solver()  # refuses before anything is read
+        check_appended(self.catalogue_, opened)
+        if epochs < 0:
+            raise ConfigError(f"epochs = {epochs}: expected 0 or more")
+        made = self._like()
+        with use_engine() as engine:
+            update_rows(made, self.catalogue_, self.rated_, opened, engine)
+            if epochs:
+                made._warm = (made.user_factors_, made.user_bias_)
+                made.config = self.config.model_copy(update={"epochs": epochs})
+                made.learn(opened, engine, self.store_["rng"])
+                made.config = self.config
+                made._warm = None
+        made._catalogue = Catalogue.of(opened)
+        made._rated = Rated.of(opened, keep=False)
+        changes = [digest(["update", self.fingerprint, epochs])]
+        made.store_ = {
+            "path": str(opened.path),
+            "generation": opened.manifest.generation,
+            "fingerprint": opened.fingerprint,
+            "rng": self.store_["rng"],
+            "changes": changes,
+        }
         return made
 
     def _like(self) -> Self:

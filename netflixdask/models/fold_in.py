@@ -13,7 +13,7 @@ a half-step of the fit would have given it.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from netflixdask.errors import InputError
 from netflixdask.kernels.factor_rows import Floats
 from netflixdask.mapreduce import use_engine
+from netflixdask.models.bias import BiasSolver
 from netflixdask.models.catalogue import Catalogue
 from netflixdask.models.factor_solver import FactorSolver
 from netflixdask.models.rated import Rated, Scale
@@ -165,39 +166,64 @@ def _latest(
     return order[last]
 
 
-def solve_block(solver: FactorSolver, block: RatingBlock, src: Factors) -> Floats:
+@dataclass(frozen=True, eq=False)
+class HalfStep:
+    """The half-step of a fit, for rows that the fit may not have had; picklable."""
+
+    solver: FactorSolver
+    src: Factors
+    """The whole other side."""
+    given: Any
+    """What rows need of ``src`` as a whole; see :meth:`Solver.add_margins`."""
+    baseline: BiasSolver | None = None
+    """Makes the frozen biases of the rows; None = there are none."""
+
+    @classmethod
+    def of(cls, solver: FactorSolver, src: Factors, baseline: BiasSolver | None) -> HalfStep:
+        """Make one, with the margins of ``src``."""
+        given = None
+        if solver.has_margin:
+            given = solver.add_margins([solver.margin(Side(0, src, 0, 0))])
+        return cls(solver, src, given, baseline)
+
+    def __call__(self, block: RatingBlock) -> Floats:
+        """Return float32[n_rows, n_sent]: factors and perhaps the bias."""
+        solver = self.solver
+        if self.baseline is not None:
+            known = np.ascontiguousarray(self.src.rows()[:, -1])
+            solved = self.baseline.solve(block, known.astype(np.float64), None)
+            own = solved.values.astype(np.float32)
+            offsets = (own, known) if block.by == "user" else (known, own)
+            solver, block = replace(solver, offsets=offsets), replace(block, first=0)
+        return solver.solve(block, self.src, self.given).values.rows()
+
+
+def solve_block(step: HalfStep, block: RatingBlock) -> Floats:
     """Solve all rows of a block, in tasks if there are many ratings.
 
-    Args:
-        solver: the half-step; frozen biases are those of the block's rows and of ``src``.
-        block: the rows, ``first`` = 0.
-        src: the whole other side.
-
     Returns:
-        float32[n_rows, n_sent], factors and perhaps the offset.
+        float32[n_rows, n_sent], factors and perhaps the bias.
     """
-    given = None
-    if solver.has_margin:
-        given = solver.add_margins([solver.margin(Side(0, src, 0, 0))])
     ends = block.indptr[1:]
     cuts = np.searchsorted(ends, np.arange(TASK_RATINGS, block.n_ratings, TASK_RATINGS)) + 1
     edges = np.unique([0, *cuts.tolist(), block.n_rows]).tolist()
     runs = list(itertools.pairwise(edges))
     if len(runs) == 1:
-        return solver.solve(block, src, given).values.rows()
+        return step(block)
     with use_engine() as engine, engine.stage("fold-in"):
-        held = [engine.put(value, name="fold-in") for value in (solver, src, given)]
+        held = engine.put(step, name="fold-in")
+        parts = [some_rows(block, a, b) for a, b in runs]
         found: list[Floats] = engine.gather(
             [
-                engine.submit(_solve, held[0], some_rows(block, a, b), *held[1:], name="fold-in")
-                for a, b in runs
+                engine.submit(_solve, held, part, name="fold-in", index=number)
+                for number, part in enumerate(parts)
             ]
         )
     return np.concatenate(found)
 
 
-def _solve(solver: FactorSolver, block: RatingBlock, src: Factors, given: Any) -> Floats:
-    return solver.solve(block, src, given).values.rows()
+def _solve(step: HalfStep, block: RatingBlock) -> Floats:
+    return step(block)
 
 
 def some_rows(block: RatingBlock, start: int, stop: int) -> RatingBlock:

@@ -18,10 +18,9 @@ from netflixdask.kernels.half_step import Problem
 from netflixdask.mapreduce import Engine
 from netflixdask.models.factor_model import FactorConfig, FactorModel
 from netflixdask.models.factor_solver import FactorSolver
-from netflixdask.models.fold_in import By
 from netflixdask.models.scorers import FactorScorer
 from netflixdask.models.side import Side
-from netflixdask.store import RatingBlock, RatingsStore
+from netflixdask.store import RatingsStore
 
 
 class ImplicitALSConfig(FactorConfig):
@@ -107,12 +106,9 @@ class ImplicitALS(FactorModel):
             non_negative=config.non_negative,
         )
 
-    def half_step(self, by: By, offsets: Floats | None) -> ImplicitSolver:
+    def solver(self) -> ImplicitSolver:
         """Return the half-step of the fit."""
         return ImplicitSolver(self.name, self.global_mean_, self._problem)
-
-    def biases_of(self, block: RatingBlock) -> None:
-        """There are no biases."""
 
     def scorer(self) -> FactorScorer:
         """Return the factors."""

@@ -97,9 +97,12 @@ def hold_out(
 
 
 def _part(block: RatingBlock, draw: ValidationDraw, held: bool) -> RatingBlock:
-    keep = draw(block)
-    if not held:
-        keep = ~keep
+    drawn = draw(block)
+    return kept(block, drawn if held else ~drawn)
+
+
+def kept(block: RatingBlock, keep: NDArray[np.bool_]) -> RatingBlock:
+    """Return a block with some of its ratings."""
     before = np.concatenate([[0], np.cumsum(keep)])
 
     def some(array: NDArray[Any] | None) -> Any:

@@ -119,3 +119,19 @@ def test_names_of_users_are_text(tmp_path: Path, cli: Any) -> None:
     cli("fold-in", tmp_path / "als", tmp_path / "new.csv", tmp_path / "more")
     more = load_model(tmp_path / "more")
     assert more.catalogue_.user_nums(["007"])[0] == len(more.user_factors_) - 1
+
+
+def test_update(work: Path, tmp_path: Path, cli: Any) -> None:
+    names = ("--user", "user_id", "--item", "item_id", "--rating", "rating")
+    cli("ingest", work / "ratings.csv", tmp_path / "store", *names)
+    (tmp_path / "new.csv").write_text("user_id,item_id,rating\n5000,20,5\n5000,9000,1\n")
+    cli("ingest", tmp_path / "new.csv", tmp_path / "store", *names, "--append")
+    found = cli("update", work / "als", tmp_path / "store", tmp_path / "als", "--json").json
+    assert found["rows"]["user_factors"] == load_model(work / "als").catalogue_.n_users + 1
+    cli(
+        "update", work / "als", tmp_path / "store", tmp_path / "als", "--epochs", "1",
+        "--overwrite",
+    )  # fmt: skip
+    assert load_model(tmp_path / "als").catalogue_.item_nums([9_000])[0] >= 0
+    said = cli("update", work / "means", tmp_path / "store", tmp_path / "x", code=2).err
+    assert "has no factors" in said

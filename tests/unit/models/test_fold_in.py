@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +13,6 @@ import netflixdask.models as nd
 from netflixdask.cluster import open_client
 from netflixdask.errors import ConfigError, InputError, NotFittedError
 from netflixdask.models import fold_in, load_model, rated
-from netflixdask.models.side import Side
 from netflixdask.progress import quiet
 from netflixdask.store import RatingsStore
 from netflixdask.testing import tiny_ratings, tiny_store
@@ -80,17 +81,15 @@ def test_an_item_is_solved_against_the_final_users(model, store):
     folded = model.fold_in_items(frame.assign(item_id=frame["item_id"] + 10_000))
     n = model.catalogue_.n_items
     block = store.loaders("item")[0]()
-    solver = model.half_step("item", model.biases_of(block))
-    if getattr(model.config, "biases", "") == "baseline":
-        # New items get the half-step of the baseline, which ends with users.
-        own = model.biases_of(block)
+    step = model.half_step("item")
+    solver = step.solver
+    if step.baseline is not None:
+        # New items get the half-step of the baseline, which ends with users in a fit.
+        biases = step.baseline.solve(block, model.user_bias_.astype(np.float64), None)
+        own = biases.values.astype(np.float32)
         assert np.abs(own - model.item_bias_).max() < 0.02
-        assert solver.offsets[1].tobytes() == own.tobytes()
-    src = model.packed("user", solver.problem.layout)
-    given = None
-    if solver.has_margin:
-        given = solver.add_margins([solver.margin(Side(0, src, 0, 0))])
-    expected = solver.solve(block, src, given).values.rows()
+        solver = dataclasses.replace(solver, offsets=(model.user_bias_, own))
+    expected = solver.solve(block, step.src, step.given).values.rows()
     k = model.config.n_factors
     assert folded.item_factors_[n:].tobytes() == np.ascontiguousarray(expected[:, :k]).tobytes()
     if expected.shape[1] > k:
