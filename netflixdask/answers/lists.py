@@ -15,7 +15,7 @@ from netflixdask.errors import InputError
 from netflixdask.kernels.ranking import most_popular
 from netflixdask.mapreduce import Engine
 from netflixdask.models import Estimator
-from netflixdask.models.ranking import BLOCK_SCORES, Ranking
+from netflixdask.models.ranking import Ranking
 from netflixdask.models.rated import Rated
 from netflixdask.random import hash_ids
 from netflixdask.store import RatingsStore
@@ -81,7 +81,7 @@ def rank_holdout(
     )
     numbers = catalogue.user_nums(ids.take(truth.users).to_pandas())
     held = engine.put(lists, name="rank-model")
-    size = max(1, min(USERS_PER_TASK, BLOCK_SCORES // max(1, catalogue.n_items)))
+    size = max(1, min(USERS_PER_TASK, lists.ranking.block_users))
     handles = []
     for number, part in enumerate(truth.cut(size)):
         at = number * size

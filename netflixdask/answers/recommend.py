@@ -20,7 +20,8 @@ from netflixdask.store import Artifact, FileEntry, new_artifact, write_parquet
 
 USERS_PER_PART = 4_096
 """Users of one file: the same files whatever the cluster."""
-USERS_PER_TASK = 512
+USERS_PER_TASK = 4_096
+"""Users of one task: so many that few ratings are read by two tasks."""
 
 Ranked = tuple[NDArray[np.int32], NDArray[np.float32]]
 
@@ -74,8 +75,8 @@ def recommend(
         out: folder of the artifact, of kind ``recommendations``: ``recommendations/part-*.parquet``
             with ``user_num`` (null for a user unknown to training)``, user_id, rank`` (from 1)``,
             item_num, item_id, title, score`` (stars, not clipped), each user once, in the order
-            given or by number. Written in blocks of 4,096 users, so memory does not grow with
-            their number.
+            given or by number. Tasks take 4,096 users at a time, so memory does not grow with
+            their number (``models.ranking.block_bytes`` has what a task holds).
         exclude_seen: leave out what the user rated in training.
         overwrite: replace an artifact that is there.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from netflixdask.errors import InputError
 from netflixdask.mapreduce import Engine
 from netflixdask.models import Estimator, load_model
-from netflixdask.models.ranking import BLOCK_SCORES, Ranking, rank_block
+from netflixdask.models.ranking import Ranking, rank_block
 from netflixdask.models.rated import Rated, Rows
 from netflixdask.models.scorers import Predictor
 from netflixdask.store import RatingsStore, open_store
@@ -63,7 +63,7 @@ def predictor(model: Estimator) -> Predictor:
 def ranking_of(model: Estimator, *, exclude_seen: bool = True) -> Ranking:
     """Return what ranks all items for user numbers inside a task."""
     seen = model.rated_ if exclude_seen else None
-    return Ranking(model.scorer_(), seen, model.catalogue_.item_rated)
+    return Ranking.of(model.scorer_(), seen, model.catalogue_.item_rated)
 
 
 def pair_frame(
@@ -113,7 +113,7 @@ def _predict(ask: Predictor, frame: pd.DataFrame) -> NDArray[np.float32]:
 def rank_users(
     ranking: Ranking, users: NDArray[np.int32], n: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Rank for user numbers in any order, holding 64 MB of scores at a time.
+    """Rank for user numbers in any order, a block at a time.
 
     Args:
         ranking: of :func:`ranking_of`.
@@ -124,8 +124,7 @@ def rank_users(
         int32[n_users, n] item numbers, best first, -1 behind the last; float32 scores alike.
     """
     wanted, inverse = np.unique(users, return_inverse=True)
-    size = max(1, BLOCK_SCORES // max(1, len(ranking.item_rated)))
-    parts = [rank_block(ranking, wanted[a:b], n) for a, b in runs(len(wanted), size)]
+    parts = [rank_block(ranking, wanted[a:b], n) for a, b in runs(len(wanted), ranking.block_users)]
     if not parts:
         return np.zeros((0, n), np.int32), np.zeros((0, n), np.float32)
     items = np.concatenate([items for items, _ in parts])

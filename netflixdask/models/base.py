@@ -190,8 +190,9 @@ class Estimator(ABC):
 
         Ordered by score descending, then by item number; scores are predicted stars that are not
         clipped, since clipping would make ties of the best. Items without a training rating are
-        never recommended. Users are taken in blocks of 2**24 / n_items, so that a task holds 64 MB
-        of scores; more than one block runs on the engine in force.
+        never recommended. Users are taken in blocks; more than one runs on the engine in force. A
+        task of a model of factors holds no scores (``models.ranking.block_bytes`` has what it
+        holds), one of another model 64 MB of them.
 
         Args:
             users: raw user ids, or one.
@@ -209,7 +210,7 @@ class Estimator(ABC):
         """
         catalogue = self.catalogue_
         rated = self._rated if exclude_seen else None
-        ranking = Ranking(self.scorer_(), rated, catalogue.item_rated)
+        ranking = Ranking.of(self.scorer_(), rated, catalogue.item_rated)
         return recommend(ranking, catalogue, users, n, self.config.cold_start)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Artifact:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -11,14 +11,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from netflixdask.errors import InputError
+from netflixdask.kernels.score_tiles import Panels
+from netflixdask.kernels.tiles import LANES
 from netflixdask.kernels.topk import top_n
 from netflixdask.mapreduce import use_engine
 from netflixdask.models.catalogue import Catalogue
 from netflixdask.models.rated import Rated
-from netflixdask.models.scorers import Scorer
+from netflixdask.models.scorers import FactorScorer, Scorer
 
 BLOCK_SCORES = 2**24
 """Scores held at once by a task: 64 MB, whatever the numbers of users and items."""
+BLOCK_USERS = 4_096
+"""Users ranked at once where scores stay in registers (see :func:`block_bytes`)."""
 
 
 class Ranking(NamedTuple):
@@ -29,6 +33,24 @@ class Ranking(NamedTuple):
     """Items to leave out; None leaves none out."""
     item_rated: NDArray[np.bool_]
     """Items without a training rating are never recommended: nothing is known of them."""
+    panels: Panels | None = None
+    """The items as tiles, with which scores need no memory; None = the scorer gives them all."""
+
+    @classmethod
+    def of(cls, scorer: Scorer, rated: Rated | None, item_rated: NDArray[np.bool_]) -> Self:
+        """Lay out the items where scores are products of factors."""
+        panels = None
+        if isinstance(scorer, FactorScorer) and LANES:
+            average = scorer.user_factors.mean(axis=0, dtype=np.float64).astype(np.float32)
+            panels = Panels(scorer.item_bias, scorer.item_factors, item_rated, average)
+        return cls(scorer, rated, item_rated, panels)
+
+    @property
+    def block_users(self) -> int:
+        """Users that are ranked at once."""
+        if self.panels is not None:
+            return BLOCK_USERS
+        return max(1, BLOCK_SCORES // max(1, len(self.item_rated)))
 
 
 def recommend(
@@ -59,7 +81,7 @@ def recommend(
             "them out, or fit with cold_start='baseline' to rank for them by the items alone"
         )
     wanted = np.unique(numbers)
-    size = max(1, BLOCK_SCORES // max(1, catalogue.n_items))
+    size = ranking.block_users
     blocks = [wanted[at : at + size] for at in range(0, len(wanted), size)]
     if len(blocks) <= 1:
         parts = [rank_block(ranking, block, n) for block in blocks]
@@ -83,14 +105,40 @@ def rank_block(
     Returns:
         int32[n_users, n] item numbers, best first, -1 behind the last; float32 scores alike.
     """
+    indptr, seen = np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32)
+    if ranking.rated is not None:
+        rows = ranking.rated.rows(users)
+        # A user without a number comes first, if at all, and has no row.
+        indptr[len(users) + 1 - len(rows.indptr) :], seen = rows.indptr, rows.items
+        del rows
+    if ranking.panels is not None:
+        assert isinstance(ranking.scorer, FactorScorer)
+        return ranking.panels.best(*ranking.scorer.rows(users), indptr, seen, n)
     scores = ranking.scorer.block(users)
     scores[:, ~ranking.item_rated] = np.nan  # never chosen
-    if ranking.rated is None:
-        return top_n(scores, np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32), n)
-    rows = ranking.rated.rows(users)
-    # A user without a number comes first, if at all, and has no row.
-    indptr = np.concatenate([np.zeros(len(users) + 1 - len(rows.indptr), np.int64), rows.indptr])
-    return top_n(scores, indptr, rows.items, n)
+    return top_n(scores, indptr, seen, n)
+
+
+def block_bytes(n_users: int, n_items: int, k: int, n: int, n_ratings: int) -> int:
+    """Return the most bytes that :func:`rank_block` holds at once for a model of factors.
+
+    ::
+
+        n_users (12 k + 48 n + 64)     factors, heaps, the lists that are returned
+        + 32 n_ratings                 what these users rated, while it is put together
+        + 16 n_items + 2**23           a bit for each of 128 users and item; a file being read
+
+    beside what all tasks of a process share: the model, ``4 (k + 1) (n_users + n_items)``, and its
+    items as tiles, as much again for the items. No array is users x items.
+
+    Args:
+        n_users: of the block, at most BLOCK_USERS.
+        n_items: of the model.
+        k: factors.
+        n: items a user.
+        n_ratings: of the block's users.
+    """
+    return n_users * (12 * k + 48 * n + 64) + 32 * n_ratings + 16 * n_items + 2**23
 
 
 def _listed(users: Any) -> pd.Series[Any]:

@@ -58,6 +58,22 @@ class FactorScorer:
         """Return float32[n_users, n_items]."""
         return score_all(users, self.mean, *self._sides())
 
+    def rows(self, users: Numbers) -> tuple[Floats, Floats]:
+        """Return factors, float32[n_users, k], and float32[n_users] of mean and bias together.
+
+        An unknown user has zeros, and the mean.
+        """
+        known = users >= 0
+        at = np.where(known, users, 0)
+        if not len(self.user_bias):
+            zeros = np.zeros((len(users), self.item_factors.shape[1]), np.float32)
+            return zeros, np.full(len(users), self.mean, np.float32)
+        factors = self.user_factors[at]
+        factors[~known] = 0.0
+        starts = np.float32(self.mean) + self.user_bias[at]
+        starts[~known] = np.float32(self.mean)
+        return factors, starts
+
     def _sides(self) -> tuple[Floats, Floats, Floats, Floats]:
         return self.user_bias, self.item_bias, self.user_factors, self.item_factors
 
