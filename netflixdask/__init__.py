@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from netflixdask.answers.check import check_submission
     from netflixdask.answers.cross_validate import cross_validate
     from netflixdask.answers.evaluate import evaluate
+    from netflixdask.answers.explain import explain
+    from netflixdask.answers.factor_space import export, similar_by_factors
     from netflixdask.answers.fold_in import fold_in, personal, update
     from netflixdask.answers.picture import draw_clusters
     from netflixdask.answers.predict import predict
@@ -64,6 +66,8 @@ _HOMES = {
     "cross_validate": "netflixdask.answers",
     "draw_clusters": "netflixdask.answers",
     "evaluate": "netflixdask.answers",
+    "explain": "netflixdask.answers",
+    "export": "netflixdask.answers",
     "fold_in": "netflixdask.answers",
     "ingest": "netflixdask.stages.ingest",
     "item_similarity": "netflixdask.api",
@@ -76,6 +80,7 @@ _HOMES = {
     "recommend": "netflixdask.answers",
     "recommend_offline": "netflixdask.client",
     "similar": "netflixdask.answers",
+    "similar_by_factors": "netflixdask.answers",
     "split": "netflixdask.api",
     "stats": "netflixdask.api",
     "suggest_canopies": "netflixdask.api",
@@ -104,6 +109,8 @@ __all__ = [
     "cross_validate",
     "draw_clusters",
     "evaluate",
+    "explain",
+    "export",
     "fold_in",
     "ingest",
     "item_similarity",
@@ -116,6 +123,7 @@ __all__ = [
     "recommend",
     "recommend_offline",
     "similar",
+    "similar_by_factors",
     "split",
     "stats",
     "suggest_canopies",

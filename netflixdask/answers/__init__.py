@@ -9,6 +9,8 @@
     model + qualifying  ──▶ write_submission               the prize's text format
     submission          ──▶ check_submission               a report, with RMSE where it is judged
     neighbours + title  ──▶ similar, why_similar           a table
+    factors + title     ──▶ similar_by_factors, explain    a table
+    factors             ──▶ export                         .npy
     canopies            ──▶ draw_clusters                  one HTML page
 """
 
@@ -18,6 +20,8 @@ from netflixdask.answers.check import SubmissionReport, check_submission
 from netflixdask.answers.cross_validate import CrossValidation, cross_validate
 from netflixdask.answers.evaluate import evaluate
 from netflixdask.answers.evaluation import Evaluation
+from netflixdask.answers.explain import Explanation, explain
+from netflixdask.answers.factor_space import export, similar_by_factors
 from netflixdask.answers.fold_in import Personal, fold_in, personal, update
 from netflixdask.answers.picture import draw_clusters
 from netflixdask.answers.predict import predict
@@ -29,6 +33,7 @@ from netflixdask.answers.why import Why, why_similar
 __all__ = [
     "CrossValidation",
     "Evaluation",
+    "Explanation",
     "Personal",
     "Similar",
     "Submission",
@@ -38,12 +43,15 @@ __all__ = [
     "cross_validate",
     "draw_clusters",
     "evaluate",
+    "explain",
+    "export",
     "find_similar",
     "fold_in",
     "personal",
     "predict",
     "recommend",
     "similar",
+    "similar_by_factors",
     "update",
     "why_similar",
     "write_submission",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ from netflixdask.client import recommend_offline
 from netflixdask.errors import InputError
 from netflixdask.models import Estimator, load_model
 from netflixdask.progress import say
-from netflixdask.store.artifacts import check_output
+from netflixdask.store.artifacts import check_output, open_artifact
 
 Count = Annotated[int, typer.Option("-n", help="How many.")]
 
@@ -113,7 +113,10 @@ def _strangers(model: Estimator, users: Sequence[int | str]) -> list[int | str]:
 
 def similar(
     neighbors: Annotated[
-        Path, typer.Argument(metavar="NEIGHBORS", help="What the similarity verb wrote.")
+        Path,
+        typer.Argument(
+            metavar="NEIGHBORS", help="What the similarity verb wrote, or a model of factors."
+        ),
     ],
     query: Annotated[str, typer.Argument(help="A title, a part of one, or a raw item id.")],
     n: Count = 10,
@@ -127,12 +130,26 @@ def similar(
         Path | None,
         typer.Option(help="For --why: the store; by default the one that was compared."),
     ] = None,
+    measure: Annotated[
+        Literal["pearson", "cosine"],
+        typer.Option(help="For a model of factors: how two items' factors are compared."),
+    ] = "pearson",
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Show the items most similar to one, or why two are."""
     with session(cluster, as_json, quiet, client=False) as out:
+        if open_artifact(neighbors).kind == "model":
+            if why is not None:
+                raise InputError(
+                    "similar: --why needs a folder of the similarity verb; explain says why a "
+                    "model predicts"
+                )
+            near = answers.similar_by_factors(neighbors, query, n, measure=measure)
+            title = "\n".join(near.match.lines())
+            out.show(near.to_dict(), frame_table(title, near.table))
+            return
         if why is not None:
             reason = answers.why_similar(neighbors, query, why, store=store)
             tables = [make_table("\n".join(reason.lines()), ["", ""], reason.rows())]

@@ -1,4 +1,4 @@
-"""Verbs about models of factors: fold-in, update."""
+"""Verbs about models of factors: fold-in, update, explain, export."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ from typing import Annotated, Literal
 import typer
 
 from netflixdask import answers
-from netflixdask.cli.common import Cluster, Json, OutPath, Overwrite, Quiet, StorePath, session
+from netflixdask.cli.common import (
+    Cluster,
+    Json,
+    OutPath,
+    Overwrite,
+    Quiet,
+    StorePath,
+    frame_table,
+    make_table,
+    parse_ids,
+    session,
+)
 from netflixdask.cli.fit import Model
+from netflixdask.errors import InputError
+from netflixdask.models import Estimator, load_model
+from netflixdask.progress import say
 
 
 def fold_in(
@@ -51,4 +65,52 @@ def update(
         out.artifact(answers.update(model, store, out_path, epochs=epochs, overwrite=overwrite))
 
 
-VERBS = (fold_in, update)
+def explain(
+    model: Model,
+    item: Annotated[str, typer.Argument(help="A title, a part of one, or a raw item id.")],
+    user: Annotated[str | None, typer.Option(help="A raw user id.")] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a person's file, lines of item id or title, stars."),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="How many ratings to show.", min=1)] = 10,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a user's own ratings add to a prediction."""
+    if (user is None) == (ratings is None):
+        raise InputError("explain: expected --user ID or --ratings FILE, one of them")
+    with session(cluster, as_json, quiet, client=False) as out:
+        fitted: Estimator = load_model(model)
+        if ratings is not None:
+            person = answers.personal(fitted, ratings)
+            fitted, who = person.model, person.user_id
+            for note in person.notes:
+                say(note)
+        else:
+            who = parse_ids([str(user)], fitted.catalogue_.users)[0]
+        found = answers.explain(fitted, who, item)
+        title = "\n".join(found.match.lines())
+        unit = "stars" if fitted.predicts == "stars" else fitted.predicts
+        out.show(
+            found.to_dict(n),
+            make_table(title, ["", unit], found.rows(n)),
+            frame_table("because of", found.parts.head(n)),
+        )
+
+
+def export(
+    model: Model,
+    out_path: OutPath,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the factors, biases and ids of a model as .npy files."""
+    with session(cluster, as_json, quiet, client=False) as out:
+        out.artifact(answers.export(model, out_path, overwrite=overwrite))
+
+
+VERBS = (fold_in, update, explain, export)

@@ -135,3 +135,26 @@ def test_update(work: Path, tmp_path: Path, cli: Any) -> None:
     assert load_model(tmp_path / "als").catalogue_.item_nums([9_000])[0] >= 0
     said = cli("update", work / "means", tmp_path / "store", tmp_path / "x", code=2).err
     assert "has no factors" in said
+
+
+def test_explain_similar_and_export(work: Path, tmp_path: Path, cli: Any) -> None:
+    model = load_model(work / "als")
+    found = cli("explain", work / "als", "20", "--user", "720", "-n", "3", "--json").json
+    pair = pd.DataFrame({"user_id": [720], "item_id": [20]})
+    assert found["prediction"] == model.predict(pair, clip=False).item()
+    assert len(found["parts"]) == 3
+    said = cli("explain", work / "als", "20", "--user", "720", "-n", "3").out
+    assert "bias of the item" in said
+    assert "other ratings" in said
+    (tmp_path / "mine.csv").write_text("23,5\n26,1")
+    found = cli("explain", work / "als", "20", "--ratings", tmp_path / "mine.csv", "--json").json
+    assert found["n_ratings"] == 2
+    assert "expected --user ID or --ratings FILE" in cli("explain", work / "als", "20", code=2).err
+    near = cli("similar", work / "als", "20", "-n", "4", "--json").json["neighbors"]
+    assert [row["rank"] for row in near] == [1, 2, 3, 4]
+    cosine = cli("similar", work / "als", "20", "--measure", "cosine").out
+    assert "similarity" in cosine
+    assert "--why needs" in cli("similar", work / "als", "20", "--why", "23", code=2).err
+    assert "has no factors" in cli("similar", work / "means", "20", code=2).err
+    cli("export", work / "als", tmp_path / "npy")
+    assert np.load(tmp_path / "npy" / "item_factors.npy").shape == model.item_factors_.shape
