@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from netflixdask.answers.recommend import recommend
     from netflixdask.answers.similar import similar
     from netflixdask.answers.submission import write_submission
+    from netflixdask.answers.tune import tune
     from netflixdask.answers.why import why_similar
     from netflixdask.api import (
         blocking_recall,
@@ -86,6 +87,7 @@ _HOMES = {
     "suggest_canopies": "netflixdask.api",
     "synth": "netflixdask.api",
     "transpose": "netflixdask.api",
+    "tune": "netflixdask.answers",
     "update": "netflixdask.answers",
     "user_neighbors": "netflixdask.api",
     "why_similar": "netflixdask.answers",
@@ -129,6 +131,7 @@ __all__ = [
     "suggest_canopies",
     "synth",
     "transpose",
+    "tune",
     "update",
     "user_neighbors",
     "why_similar",

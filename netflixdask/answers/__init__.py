@@ -3,6 +3,7 @@
 ::
 
     model + holdout     ──▶ evaluate, cross_validate       metrics.parquet
+    store               ──▶ tune                           trials.parquet
     model + users       ──▶ recommend                      recommendations/
     model + new ratings ──▶ fold_in, personal, update      a model that knows them
     model + pairs       ──▶ predict                        predictions/
@@ -28,9 +29,11 @@ from netflixdask.answers.predict import predict
 from netflixdask.answers.recommend import recommend
 from netflixdask.answers.similar import Similar, find_similar, similar
 from netflixdask.answers.submission import Submission, write_submission
+from netflixdask.answers.tune import EPOCHS, Tuning, tune
 from netflixdask.answers.why import Why, why_similar
 
 __all__ = [
+    "EPOCHS",
     "CrossValidation",
     "Evaluation",
     "Explanation",
@@ -38,6 +41,7 @@ __all__ = [
     "Similar",
     "Submission",
     "SubmissionReport",
+    "Tuning",
     "Why",
     "check_submission",
     "cross_validate",
@@ -52,6 +56,7 @@ __all__ = [
     "recommend",
     "similar",
     "similar_by_factors",
+    "tune",
     "update",
     "why_similar",
     "write_submission",

@@ -123,7 +123,7 @@ def session(cluster: str, as_json: bool, quiet: bool, *, client: bool = True) ->
             yield Out(as_json)
 
 
-def parse_settings(pairs: Sequence[str] | None) -> dict[str, str]:
+def parse_settings(pairs: Sequence[str] | None, option: str = "--set") -> dict[str, str]:
     """Turn ``["a=1", "b=x"]`` into a dictionary.
 
     Raises:
@@ -133,7 +133,7 @@ def parse_settings(pairs: Sequence[str] | None) -> dict[str, str]:
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {pair!r}: expected KEY=VALUE, such as n_factors=40")
+            raise ConfigError(f"{option} {pair!r}: expected KEY=VALUE, such as n_factors=40")
         found[key.strip()] = value
     return found
 

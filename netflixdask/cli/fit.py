@@ -1,7 +1,8 @@
-"""Verbs about models: fit, evaluate."""
+"""Verbs about models: fit, tune, evaluate."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from netflixdask.cli.common import (
     parse_settings,
     session,
 )
+from netflixdask.errors import InputError
 from netflixdask.models import build_model
 from netflixdask.store.artifacts import check_output
 from netflixdask.store.ratings import open_store
@@ -77,6 +79,58 @@ def fit(
         )
 
 
+def tune(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="als.")],
+    store: StorePath,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B,C",
+            help="Values of an option to try; may be repeated. "
+            "Left out: n_factors=20,40,80 and reg=0.05,0.1,0.15.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        str, typer.Option(help="Epochs of each fit, all to choose from; or those, as 5,10,15.")
+    ] = str(answers.EPOCHS),
+    fraction: Annotated[
+        float, typer.Option(help="Share of the training ratings to judge on.")
+    ] = 0.1,
+    settings: Settings = None,
+    rng: Annotated[int, typer.Option(help="Seed of the fits and of what is held out.")] = 0,
+    out_path: Annotated[Path | None, typer.Option("--out", help="Keep all as Parquet.")] = None,
+    overwrite: Overwrite = False,
+    cluster: Cluster = "laptop",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose a model's settings on a validation part of a store's training ratings."""
+    swept = {key: value.split(",") for key, value in parse_settings(over, "--over").items()}
+    if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*", epochs):
+        raise InputError(f"--epochs {epochs!r}: expected a number, or some, such as 5,10,15")
+    listed = [int(part) for part in epochs.split(",")]
+    if out_path is not None:
+        check_output(out_path, overwrite=overwrite)
+    with session(cluster, as_json, quiet) as out:
+        found = answers.tune(
+            model,
+            store,
+            over=swept or None,
+            epochs=listed[0] if len(listed) == 1 else listed,
+            fraction=fraction,
+            rng=rng,
+            out=out_path,
+            overwrite=overwrite,
+            **parse_settings(settings),
+        )
+        command = f"netflixdask fit {model} {store} OUT {' '.join(found.settings())}"
+        out.show(
+            found.to_dict(),
+            frame_table(f"best epochs of each trial: {store}", found.trials()),
+            make_table(command, ["best", ""], list(found.best.items())),
+        )
+
+
 def evaluate(
     model: Model,
     on: Annotated[str | None, typer.Option(help="Holdout: probe, quiz, test, ...")] = None,
@@ -120,4 +174,4 @@ def evaluate(
         )
 
 
-VERBS = (fit, evaluate)
+VERBS = (fit, tune, evaluate)

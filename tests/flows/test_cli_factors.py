@@ -158,3 +158,19 @@ def test_explain_similar_and_export(work: Path, tmp_path: Path, cli: Any) -> Non
     assert "has no factors" in cli("similar", work / "means", "20", code=2).err
     cli("export", work / "als", tmp_path / "npy")
     assert np.load(tmp_path / "npy" / "item_factors.npy").shape == model.item_factors_.shape
+
+
+def test_tune(work: Path, tmp_path: Path, cli: Any) -> None:
+    sweep = ("--over", "n_factors=2,4", "--over", "reg=0.05,0.2", "--epochs", "1,3")
+    found = cli("tune", "als", work / "store", *sweep, "--out", tmp_path / "t", "--json").json
+    assert len(found["trials"]) == 4
+    assert found["best"].keys() == {"n_factors", "reg", "epochs"}
+    said = cli("tune", "als", work / "store", *sweep, "--set", "biases=none").out
+    line = next(line for line in said.splitlines() if "netflixdask fit als" in line)
+    assert "--set biases=none" in line
+    settings = found["settings"].split()
+    cli("fit", "als", work / "store", tmp_path / "best", *settings)
+    assert load_model(tmp_path / "best").config.epochs == found["best"]["epochs"]
+    assert "expected a number" in cli("tune", "als", work / "store", "--epochs", "x", code=2).err
+    assert "--over 'reg'" in cli("tune", "als", work / "store", "--over", "reg", code=2).err
+    assert "expected als" in cli("tune", "item-mean", work / "store", code=2).err
