@@ -63,7 +63,7 @@ def predictor(model: Estimator) -> Predictor:
 def ranking_of(model: Estimator, *, exclude_seen: bool = True) -> Ranking:
     """Return what ranks all items for user numbers inside a task."""
     seen = model.rated_ if exclude_seen else None
-    return Ranking.of(model.scorer_(), seen, model.catalogue_.item_rated)
+    return Ranking(model.scorer_(), seen, model.catalogue_.item_rated).laid_out()
 
 
 def pair_frame(

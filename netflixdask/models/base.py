@@ -210,7 +210,7 @@ class Estimator(ABC):
         """
         catalogue = self.catalogue_
         rated = self._rated if exclude_seen else None
-        ranking = Ranking.of(self.scorer_(), rated, catalogue.item_rated)
+        ranking = Ranking(self.scorer_(), rated, catalogue.item_rated)
         return recommend(ranking, catalogue, users, n, self.config.cold_start)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Artifact:

@@ -328,6 +328,7 @@ class EstimatorContract:
         sequential.close()
         monkeypatch.setattr("netflixdask.models.blocks.LEAST_BLOCK", 200)
         monkeypatch.setattr("netflixdask.models.ranking.BLOCK_SCORES", 100)
+        monkeypatch.setattr("netflixdask.models.ranking.MANY_USERS", 1)
         monkeypatch.setattr("netflixdask.models.ranking.BLOCK_USERS", 3)
         with open_client("threads", threads=3, quiet=True):
             model = self.make_model().fit(store)

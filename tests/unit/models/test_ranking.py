@@ -36,13 +36,14 @@ def test_both_ways_agree(model, tmp_path_factory, monkeypatch):
     model = type(model)(model.config).fit(store)
     users = [720, -1, 1_000, 720, -2, *tiny_ratings()["user_id"].unique()]
     for seen in (True, False):
+        monkeypatch.setattr(ranking, "MANY_USERS", 1)
         found = model.recommend(users, 7, exclude_seen=seen)
         if LANES:
             monkeypatch.setattr(ranking, "BLOCK_USERS", 11)
             again = model.recommend(users, 7, exclude_seen=seen)
             pd.testing.assert_frame_equal(again, found, check_exact=True)
         with monkeypatch.context() as patch:
-            patch.setattr(ranking, "LANES", 0)
+            patch.setattr(ranking, "MANY_USERS", 1_000)
             plain = model.recommend(users, 7, exclude_seen=seen)
         pd.testing.assert_frame_equal(found, plain, check_exact=True)
         # A listed score is what predict gives.
@@ -71,7 +72,7 @@ def test_a_task_holds_what_is_stated(tmp_path, monkeypatch):
     )
     lists = rated.Rated.of(store, keep=False)
     assert lists.files
-    made = Ranking.of(scorer, lists, np.ones(n_items, np.bool_))
+    made = Ranking(scorer, lists, np.ones(n_items, np.bool_)).laid_out()
     assert made.panels is not None
     assert made.panels.nbytes <= 4 * (k + 3) * (n_items + 64)
     users = np.arange(n_users, dtype=np.int32)
