@@ -39,10 +39,15 @@ LIST_BYTES = 6
 """Bytes of a rating in the users' lists."""
 ITEM_BYTES = 60
 """Bytes of a task for each item: its count, its place among those seen, its slot of sums."""
-RATER_BYTES = 26
-"""Bytes of a task for each rating of its rows: three addresses and a value."""
-PAIR_BYTES = 56
-"""Bytes of a pair whose sums travel: row, place, six sums."""
+RATER_BYTES = 72
+"""Bytes of a task for each rating of its rows: three addresses and a value, 26, and what finding
+them takes."""
+NEIGHBOR_BYTES = 56
+"""Bytes of a task for each neighbour that a row may keep: a candidate, 16, and what sorting takes.
+"""
+PAIR_BYTES = 180
+"""Bytes of a task for each pair whose sums travel: row, place and six sums, 56, and what adding
+them up takes."""
 LEAST_WORK = 5_000_000
 """Entries of lists below which a band is not worth a task."""
 _WANTED_BANDS = 64
@@ -137,11 +142,11 @@ def plan_rows(
 ) -> list[Band]:
     """Cut the rows into bands of like work that take at most ``band_bytes``, one row at least.
 
-    A row takes :data:`RATER_BYTES` a rater and ``16 max_neighbors``; where sums ``travel``,
-    :data:`PAIR_BYTES` for each pair that it can have as well.
+    A row takes :data:`RATER_BYTES` a rater and :data:`NEIGHBOR_BYTES` a neighbour; where sums
+    ``travel``, :data:`PAIR_BYTES` for each pair that it can have as well.
     """
     n = totals.margins[:n_rows, 0]
-    size = RATER_BYTES * n + 16 * max_neighbors
+    size = RATER_BYTES * n + NEIGHBOR_BYTES * max_neighbors
     if travel:
         size = size + PAIR_BYTES * np.minimum(totals.work[:n_rows], n_rows)
     work_to, size_to = (
@@ -250,7 +255,7 @@ class RowsOfPairs:
 def finish_rows(finisher: Finisher, band: Band, pairs: Iterable[Found]) -> Candidates:
     """Measure the pairs of whole rows and choose each row's best.
 
-    Held: ``16 max_neighbors`` bytes a row and some 200 bytes for each of :data:`CHUNK` pairs.
+    Held: :data:`NEIGHBOR_BYTES` a neighbour and some 300 bytes for each of :data:`CHUNK` pairs.
     """
     config = finisher.config
     heaps, extra = np.zeros((2, band.hi - band.lo, config.max_neighbors), np.uint64)
@@ -270,10 +275,11 @@ class PartialOccurring(MapReduce[PlacedLists, Any]):
     """The sums of all pairs of a band's rows from some users; partial sums add up.
 
     Bytes held by a task: its lists (6 a rating, 8 a user; shared with the other tasks of the
-    process), ``band_bytes`` and :data:`ITEM_BYTES` an item; with canopies 8 an item and 4 a
-    membership. ``band_bytes`` covers :data:`RATER_BYTES` for each rating of the rows,
-    ``16 max_neighbors`` a row, and :data:`PAIR_BYTES` for each pair that the rows may have, which
-    is what moves between tasks. One row at least is a band, whatever it takes.
+    process), ``band_bytes``, :data:`ITEM_BYTES` an item, and some 300 for each of :data:`CHUNK`
+    pairs; with canopies 8 an item and 4 a membership. ``band_bytes`` covers :data:`RATER_BYTES` for
+    each rating of the rows, :data:`NEIGHBOR_BYTES` for each neighbour that they may keep, and
+    :data:`PAIR_BYTES` for each pair that they may have, 56 of which move between tasks. One row at
+    least is a band, whatever it takes.
     """
 
     bands: tuple[Band, ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from netflixdask.stages.similarity.bands import MAX_ITEMS
 from netflixdask.stages.similarity.sums import Ratings, sum_pairs
 from netflixdask.stages.similarity.values import load_values, value_scale
 from netflixdask.store import Artifact, RatingsStore
+from netflixdask.store.blocks import RatingBlock
 
 
 class Lopsided(Measure):
@@ -183,9 +186,9 @@ def test_bands_take_what_is_allowed(
     assert [band.number for band in found] == list(range(len(found)))
     for band in found:
         rows = slice(band.lo, band.hi)
-        held = 26 * n[rows].sum() + 160 * (band.hi - band.lo)
+        held = 72 * n[rows].sum() + 560 * (band.hi - band.lo)
         if travel:
-            held += 56 * np.minimum(work[rows], 250).sum()
+            held += 180 * np.minimum(work[rows], 250).sum()
         assert held <= band_bytes or band.hi == band.lo + 1
 
 
@@ -205,6 +208,57 @@ def test_lists_hold_what_is_stated(store: RatingsStore) -> None:
         ]
         got = slice(*lists.indptr[row : row + 2])
         assert list(zip(lists.place[got], lists.value[got], strict=True)) == sorted(pairs)
+
+
+@pytest.mark.parametrize("list_bytes", [2**30, 1])
+def test_a_task_holds_what_is_stated(monkeypatch: pytest.MonkeyPatch, list_bytes: int) -> None:
+    n_items, n_users, band_bytes = 30_000, 400, 3_000_000
+    rng = np.random.default_rng(0)
+    chance = 1 / np.arange(1, n_items + 1) ** 0.8
+    src = np.concatenate(
+        [
+            np.sort(rng.choice(n_items, 300, replace=False, p=chance / chance.sum()))
+            for _ in range(n_users)
+        ]
+    ).astype(np.int32)
+    code = rng.integers(0, 5, len(src)).astype(np.uint8)
+    cuts = range(0, n_users + 1, 100)
+    blocks = [
+        RatingBlock(
+            by="user",
+            first=first,
+            indptr=np.arange(0, 30_001, 300),
+            src=src[300 * first : 300 * stop],
+            code=code[300 * first : 300 * stop],
+            rating=None,
+            day=None,
+            low=1.0,
+            scale=1,
+        )
+        for first, stop in itertools.pairwise(cuts)
+    ]
+    peaks = []
+
+    def watch(run_task: Any) -> Any:
+        def watched(stage: Any, group: Any) -> Any:
+            lists = list(group)
+            tracemalloc.start()
+            found = run_task(stage, lists)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            return found
+
+        return watched
+
+    stage = occurring.Occurring if list_bytes > 1 else occurring.PartialOccurring
+    monkeypatch.setattr(stage, "map_partition", watch(stage.map_partition))
+    config = SimilarityConfig.build(
+        candidates="occurring", band_bytes=band_bytes, list_bytes=list_bytes, max_neighbors=20
+    )
+    about = Ratings(n_users, np.bincount(src, minlength=n_items), 1.0, 5.0, 1)
+    sum_pairs(blocks, about, config, engine=SequentialEngine())
+    limit = band_bytes + occurring.ITEM_BYTES * n_items + 300 * occurring.CHUNK
+    assert limit / 4 < max(peaks) <= limit
 
 
 def test_titles_and_ids_are_written(store: RatingsStore, tmp_path: Path) -> None:
