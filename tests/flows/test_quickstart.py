@@ -106,7 +106,8 @@ def documented() -> dict[str, list[str]]:
 ALWAYS = [
     files
     for files in documented()
-    if not any(part in files for part in ("/pairs/", "duplicates", "rejects"))
+    if files.startswith(("GENERATION/", "OUT/", "MODEL/"))
+    and not any(part in files for part in ("/pairs/", "duplicates", "rejects"))
 ]
 
 
