@@ -54,9 +54,9 @@ CHECKS := check-style check-format check-types check-layers check-spelling check
 lint: $(CHECKS) ## check style, types, layers, spelling and metadata (`make -k lint` does not stop early)
 $(CHECKS): $(VENV)/.installed
 check-style:
-	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff check .
 check-format:
-	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff format --check .
 check-types:
 	$(BIN)/mypy
 check-layers:
@@ -68,8 +68,8 @@ check-metadata:
 
 .PHONY: format
 format: $(VENV)/.installed ## rewrite the sources in the house style
-	$(BIN)/ruff check --fix-only $(SOURCES)
-	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
 
 .PHONY: hooks
 hooks: $(VENV)/.installed ## run the checks of .pre-commit-config.yaml at every commit
