@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from netflixdask.answers.predict import read_table
 from netflixdask.answers.scoring import opened_model
-from netflixdask.client.offline import read_ratings
+from netflixdask.client.offline import read_ratings, recognise
 from netflixdask.client.titles import Titles
 from netflixdask.errors import InputError
 from netflixdask.models import Estimator
@@ -20,8 +20,6 @@ from netflixdask.models.catalogue import Catalogue
 from netflixdask.models.factor_model import FactorModel
 from netflixdask.store import Artifact, RatingsStore
 from netflixdask.store.artifacts import check_output
-
-_SURE = ("id", "title")
 
 
 def factor_model(model: Estimator | str | Path) -> FactorModel:
@@ -145,29 +143,21 @@ def personal(model: Estimator | str | Path, ratings: str | Path) -> Personal:
     opened = factor_model(model)
     catalogue = opened.catalogue_
     lines = read_ratings(ratings, (catalogue.rating_low, catalogue.rating_high))
-    titles = Titles(catalogue.items)
-    stars: dict[Any, float] = {}
-    notes = []
-    for number, name, given in lines:
-        try:
-            match = titles.find(name)
-        except InputError:
-            notes.append(f"line {number}: {name!r} is not among the model's items; left out")
-            continue
-        if not catalogue.item_rated[match.item_num]:
-            notes.append(f"line {number}: {name!r} has no training rating; left out")
-            continue
-        if match.how not in _SURE:
-            notes.append(f"line {number}: {match.lines()[0]}")
-        stars[match.item_id] = given
-    if not stars:
-        raise InputError(
-            f"{ratings}: found {len(lines)} ratings, none of an item that the model knows; "
-            "expected ids or titles of its items"
-        )
+    stars, notes = recognise(
+        lines,
+        Titles(catalogue.items),
+        ratings,
+        among="the model's items",
+        kind="that the model knows",
+        usable=catalogue.item_rated,
+    )
     user = _nobody(catalogue)
     frame = pd.DataFrame(
-        {"user_id": [user] * len(stars), "item_id": list(stars), "rating": list(stars.values())}
+        {
+            "user_id": [user] * len(stars),
+            "item_id": catalogue.items.column("item_id").take(list(stars)).to_pylist(),
+            "rating": list(stars.values()),
+        }
     )
     return Personal(opened.fold_in_users(frame), user, len(stars), tuple(notes))
 

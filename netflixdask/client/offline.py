@@ -104,7 +104,7 @@ def recommend_offline(
         raise InputError(f"n = {n}, n_neighbors = {n_neighbors}: expected at least 1 of each")
     lines = read_ratings(ratings, scale)
     lists = read_lists(neighbors)
-    stars, notes = _recognise(lines, lists.titles, ratings)
+    stars, notes = recognise(lines, lists.titles, ratings)
     mean = (sum(stars.values()) + PRIOR * sum(scale) / 2) / (len(stars) + PRIOR)
     rows = _rank(lists, stars, mean, n, n_neighbors)
     return Suggestions(tuple(rows), len(stars), tuple(notes))
@@ -217,25 +217,49 @@ def _read(file: Path) -> pa.Table:
         return source.read([*names[:-1], *texts])
 
 
-def _recognise(
-    lines: list[tuple[int, str, float]], titles: Titles, path: str | Path
+def recognise(
+    lines: list[tuple[int, str, float]],
+    titles: Titles,
+    path: str | Path,
+    *,
+    among: str = "the neighbours",
+    kind: str = "that has neighbours",
+    usable: NDArray[np.bool_] | None = None,
 ) -> tuple[dict[int, float], list[str]]:
-    """Return stars by row of the titles' table, and what there is to say."""
+    """Find the items of a person's ratings.
+
+    Args:
+        lines: of :func:`read_ratings`.
+        titles: of the items.
+        path: the file, for messages.
+        among: what the items are, for notes.
+        kind: which items would do, for the refusal.
+        usable: bool[n_items], items with a training rating; None = all are.
+
+    Returns:
+        Stars by row of the titles' table, and what there is to say.
+
+    Raises:
+        InputError: if no item is known.
+    """
     stars: dict[int, float] = {}
     notes = []
     for number, name, given in lines:
         try:
             match = titles.find(name)
         except InputError:
-            notes.append(f"line {number}: {name!r} is not among the neighbours; left out")
+            notes.append(f"line {number}: {name!r} is not among {among}; left out")
+            continue
+        if usable is not None and not usable[match.item_num]:
+            notes.append(f"line {number}: {name!r} has no training rating; left out")
             continue
         if match.how not in _SURE:
             notes.append(f"line {number}: {match.lines()[0]}")
         stars[match.item_num] = given
     if not stars:
         raise InputError(
-            f"{path}: found {len(lines)} ratings, none of an item that has neighbours; expected "
-            "ids or titles of its items"
+            f"{path}: found {len(lines)} ratings, none of an item {kind}; expected ids or titles "
+            "of its items"
         )
     return stars, notes
 
