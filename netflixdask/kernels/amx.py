@@ -93,19 +93,22 @@ def add_four(
     right_0: Any,
     right_1: Any,
     steps: Any,
+    fresh: Any,
 ) -> Any:
     """Add the products of two left with two right rows of tiles to four tiles of sums.
 
     Everything is a raw address: of 16 x 16 int32 (sums), of ``steps`` tiles one after the other
     (left: 16 x 64 bytes; right: 16 x 16 x 4 bytes). All should be multiples of 64: a tile that
     straddles cache lines takes six times as long to load. Two by two, because each operand loaded
-    serves two products, and half of the loads can pass while the other half is multiplied.
+    serves two products, and half of the loads can pass while the other half is multiplied. Where
+    ``fresh`` is true the sums start from 0, and what was there is not read.
     """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         number = ir.Constant
         load = _function(builder, "llvm.x86.tileloadd64", [_BYTE, _PLACE, _LONG])
         store = _function(builder, "llvm.x86.tilestored64", [_BYTE, _PLACE, _LONG])
+        clear = _function(builder, "llvm.x86.tilezero", [_BYTE])
         product = _function(builder, "llvm.x86.tdpbuud", [_BYTE, _BYTE, _BYTE])
         row = number(_LONG, 64)
         places = [builder.inttoptr(address, _PLACE) for address in args[:8]]
@@ -113,8 +116,13 @@ def add_four(
         def fetch(tile: int, place: Any) -> None:
             builder.call(load, [number(_BYTE, tile), place, row])
 
-        for tile in range(4):
-            fetch(tile, places[tile])
+        with builder.if_else(args[9]) as (from_zero, from_memory):
+            with from_zero:
+                for tile in range(4):
+                    builder.call(clear, [number(_BYTE, tile)])
+            with from_memory:
+                for tile in range(4):
+                    fetch(tile, places[tile])
         with cgutils.for_range(builder, args[8], intp=_LONG) as loop:
             offset = builder.shl(loop.index, number(_LONG, 10))
             for tile, needs in ((0, (4, 6)), (1, (7,)), (2, (5,)), (3, ())):
@@ -126,4 +134,4 @@ def add_four(
             builder.call(store, [number(_BYTE, tile), places[tile], row])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 9), build
+    return types.void(*[types.int64] * 9, types.boolean), build

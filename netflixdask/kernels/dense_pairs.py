@@ -56,6 +56,13 @@ def macro_offset(row: Any, column: Any, first: Any) -> Any:
     return (before + column) * (BLOCKS * BLOCKS * SUMS)
 
 
+def macro_row(row: int, first: int) -> slice:
+    """Return where the sums of a macro row stand; the band starts at macro row ``first``."""
+    whole = BLOCKS * BLOCKS * SUMS
+    at = (row * (row + 1) - first * (first + 1)) // 2 * whole
+    return slice(at, at + (row + 1) * whole)
+
+
 @numba.njit(nogil=True, cache=True)
 def scatter(
     starts: Any,
@@ -133,6 +140,7 @@ def add_row_amx(
     right: Any,
     steps: Any,
     used: Any,
+    fresh: Any,
     left_planes: Any,
     right_planes: Any,
     sums: Any,
@@ -146,7 +154,8 @@ def add_row_amx(
         left: cells of the band's rows.
         right: cells of the columns.
         steps: groups of users in the cells.
-        used: groups to take, from the first on.
+        used: groups to take, from the first on; one at least.
+        fresh: bool, the row's sums start from 0: what is there is not read.
         left_planes: uint8[2 * 128 * 64 * steps], scratch.
         right_planes: uint8[2 * 128 * 64 * INNER], scratch.
         sums: int32[...] of the band, added to.
@@ -162,6 +171,7 @@ def add_row_amx(
         right_at = column * BLOCKS * stride
         for step in range(0, used, INNER):
             n = min(INNER, used - step)
+            start = fresh and step == 0
             part = n * TILE
             expand(right, right_at + step * TILE, stride, part, right_planes)
             for i in range(0, BLOCKS, 2):
@@ -184,7 +194,9 @@ def add_row_amx(
                             b1 = b0 + part
                         c = block + s * 1024
                         below = c + BLOCKS * 4 * SUMS
-                        amx.add_four(c, c + 4 * SUMS, below, below + 4 * SUMS, a0, a1, b0, b1, n)
+                        amx.add_four(
+                            c, c + 4 * SUMS, below, below + 4 * SUMS, a0, a1, b0, b1, n, start
+                        )
                         if step + INNER >= used:
                             # The sums come from far away: ask for the next blocks' in time.
                             nxt = c + 2 * 4 * SUMS
@@ -200,12 +212,14 @@ def add_row_amx(
 
 @numba.njit(nogil=True, cache=True)
 def add_row_plain(
-    row: Any, first: Any, left: Any, right: Any, steps: Any, used: Any, sums: Any
+    row: Any, first: Any, left: Any, right: Any, steps: Any, used: Any, fresh: Any, sums: Any
 ) -> None:
     """Do what :func:`add_row_amx` does, cell by cell: its oracle, and for other processors."""
     stride = steps * TILE
     for column in range(row + 1):
         origin = macro_offset(row, column, first)
+        if fresh:
+            sums[origin : origin + BLOCKS * BLOCKS * SUMS] = 0
         for block in range(BLOCKS * BLOCKS):
             i, j = block // BLOCKS, block % BLOCKS
             a = ((row - first) * BLOCKS + i) * stride
@@ -228,15 +242,15 @@ def add_row_plain(
 
 
 @numba.njit(nogil=True, cache=True)
-def add_rows(sums: Any, lo: Any, first: Any, stop: Any, out: Any) -> None:
-    """Add the sums of some rows to a rectangle of pairs, in place.
+def copy_rows(sums: Any, lo: Any, first: Any, stop: Any, out: Any) -> None:
+    """Copy the sums of some rows into a rectangle of pairs.
 
     Args:
         sums: int32[...] of a band.
         lo: first row of the band, a multiple of 128.
         first: first row wanted.
         stop: one past the last row wanted.
-        out: int32[6, stop - first, width], added to; columns from the diagonal on are not
+        out: int32[6, stop - first, width], overwritten; columns from the diagonal on are not
             meaningful.
     """
     width = out.shape[2]
@@ -256,8 +270,11 @@ def add_rows(sums: Any, lo: Any, first: Any, stop: Any, out: Any) -> None:
             if start + SIDE <= width:
                 for t in range(out.shape[0]):
                     for k in range(SIDE):  # of known length: one instruction
-                        out[t, i - first, start + k] += sums[origin + t * 256 + k]
+                        out[t, i - first, start + k] = sums[origin + t * 256 + k]
             else:
                 for t in range(out.shape[0]):
                     for k in range(width - start):
-                        out[t, i - first, start + k] += sums[origin + t * 256 + k]
+                        out[t, i - first, start + k] = sums[origin + t * 256 + k]
+        for t in range(out.shape[0]):
+            for k in range(n_blocks * SIDE, width):
+                out[t, i - first, k] = 0

@@ -88,9 +88,10 @@ def _along_lists(
         width = max(1, stop - 1)
         size = n_sums * (stop - first) * width
         out = buffer[:size].reshape(n_sums, stop - first, width)
-        out[:] = 0
-        if dense is not None:
-            dense_pairs.add_rows(dense, lo, first, stop, out)
+        if dense is None:
+            out[:] = 0
+        else:
+            dense_pairs.copy_rows(dense, lo, first, stop, out)
         for column, raters in index.lists:
             if fields is None:
                 add_wide(index.pointers, raters, index.values, first - lo, first, column, acc, out)
@@ -186,7 +187,6 @@ def _dense_sums(
     top = min(top, stop)
     n_cells = dense_pairs.macro_rows(lo, stop) * dense_pairs.BLOCKS**2 * dense_pairs.SUMS
     sums = scratch.array("sums", n_cells, np.int32)
-    sums[:] = 0
     groups = dense_pairs.CHUNK // GROUP
     left = scratch.array("left", (top - lo) * dense_pairs.CHUNK, np.uint8)
     right = scratch.array("right", top * dense_pairs.CHUNK, np.uint8)
@@ -194,6 +194,7 @@ def _dense_sums(
     right_planes = scratch.array("right_planes", 2 * MACRO * GROUP * dense_pairs.INNER, np.uint8)
     config = amx.tile_config()
     band = lo // MACRO
+    begun = np.zeros(stop // MACRO, bool)
     for part in lists:
         n_groups = int(np.searchsorted(-part.dense, -lo, side="left"))  # dense > lo
         n_users = part.starts.shape[1] - 1
@@ -207,11 +208,15 @@ def _dense_sums(
             depth = part.dense[begin : begin + steps]
             for row in range(band, here // MACRO):
                 used = int(np.searchsorted(-depth, -row * MACRO, side="left"))
+                fresh = not begun[row]  # nothing is cleared that is written anyway
                 if use_tiles:
                     dense_pairs.add_row_amx(
-                        config, row, band, left, right, steps, used, left_planes, right_planes,
-                        sums,
+                        config, row, band, left, right, steps, used, fresh, left_planes,
+                        right_planes, sums,
                     )  # fmt: skip
                 else:
-                    dense_pairs.add_row_plain(row, band, left, right, steps, used, sums)
+                    dense_pairs.add_row_plain(row, band, left, right, steps, used, fresh, sums)
+                begun[row] = True
+    for row in np.flatnonzero(~begun[band:]) + band:
+        sums[dense_pairs.macro_row(row, band)] = 0
     return sums

@@ -44,24 +44,25 @@ def six(cells: np.ndarray) -> np.ndarray:
 
 
 def add_bands(cells: np.ndarray, first: int, used: int, tiles: bool) -> np.ndarray:
-    """Sum the rows from macro row ``first`` on; return int32[6, rows, items]."""
+    """Sum the rows from macro row ``first`` on, twice; return int32[6, rows, items]."""
     n_items, n_users = cells.shape
     lo, steps, last = first * 128, n_users // 64, n_items // 128
     left, right = as_left(cells[lo:]), as_right(cells)
     sums = dp.aligned(dp.macro_rows(lo, n_items) * dp.BLOCKS**2 * dp.SUMS, np.int32)
-    sums[:] = 0
+    sums[:] = 5  # what was there before counts for nothing
     left_planes = dp.aligned(2 * 128 * 64 * steps, np.uint8)
     right_planes = dp.aligned(2 * 128 * 64 * dp.INNER, np.uint8)
-    for row in range(first, last):
-        if tiles:
-            dp.add_row_amx(
-                amx.tile_config(), row, first, left, right, steps, used, left_planes,
-                right_planes, sums,
-            )  # fmt: skip
-        else:
-            dp.add_row_plain(row, first, left, right, steps, used, sums)
-    out = np.zeros((6, n_items - lo, n_items), np.int32)
-    dp.add_rows(sums, lo, lo, n_items, out)
+    for fresh in (True, False):
+        for row in range(first, last):
+            if tiles:
+                dp.add_row_amx(
+                    amx.tile_config(), row, first, left, right, steps, used, fresh, left_planes,
+                    right_planes, sums,
+                )  # fmt: skip
+            else:
+                dp.add_row_plain(row, first, left, right, steps, used, fresh, sums)
+    out = np.full((6, n_items - lo, n_items), 5, np.int32)
+    dp.copy_rows(sums, lo, lo, n_items, out)
     return out
 
 
@@ -70,7 +71,7 @@ def add_bands(cells: np.ndarray, first: int, used: int, tiles: bool) -> np.ndarr
 def test_blocks_equal_numpys_products(tiles: bool, first: int, used: int) -> None:
     cells = make_cells(256, 64 * 11, 15)
     got = add_bands(cells, first, used, tiles)
-    want = six(cells[:, : 64 * used])[:, first * 128 :]
+    want = 2 * six(cells[:, : 64 * used])[:, first * 128 :]
     below = np.tri(256, k=-1, dtype=bool)[first * 128 :]
     np.testing.assert_array_equal(got[:, below], want[:, below])
 
@@ -80,36 +81,44 @@ def test_rows_are_taken_out_at_any_width(width: int) -> None:
     cells = make_cells(256, 64, 5)
     whole = add_bands(cells, 0, 1, tiles=False)
     n_cells = dp.macro_rows(0, 256) * dp.BLOCKS**2 * dp.SUMS
-    sums = np.zeros(n_cells, np.int32)
+    sums = np.empty(n_cells, np.int32)
     left, right = as_left(cells), as_right(cells)
     for row in range(2):
-        dp.add_row_plain(row, 0, left, right, 1, 1, sums)
+        dp.add_row_plain(row, 0, left, right, 1, 1, True, sums)
     out = np.ones((6, 1, width), np.int32)
-    dp.add_rows(sums, 0, width, width + 1, out)
-    np.testing.assert_array_equal(out[:, 0], whole[:, width, :width] + 1)
-    only_n = np.zeros((1, 1, width), np.int32)
-    dp.add_rows(sums, 0, width, width + 1, only_n)
-    np.testing.assert_array_equal(only_n[0, 0], whole[0, width, :width])
+    dp.copy_rows(sums, 0, width, width + 1, out)
+    np.testing.assert_array_equal(2 * out[:, 0], whole[:, width, :width])
+    only_n = np.ones((1, 1, width), np.int32)
+    dp.copy_rows(sums, 0, width, width + 1, only_n)
+    np.testing.assert_array_equal(2 * only_n[0, 0], whole[0, width, :width])
+
+
+def test_a_macro_row_stands_where_its_blocks_begin() -> None:
+    for first, row in ((0, 0), (0, 3), (2, 2), (2, 5)):
+        of = dp.macro_row(row, first)
+        assert of.start == dp.macro_offset(row, 0, first)
+        assert of.stop == dp.macro_offset(row + 1, 0, first)
 
 
 @needs_tiles
 def test_two_by_two_tiles() -> None:
     @numba.njit
-    def add(config, sums, left, right, steps):
+    def add(config, sums, left, right, steps, fresh):
         amx.configure(config)
         c, a, b = sums.ctypes.data, left.ctypes.data, right.ctypes.data
         amx.add_four(
-            c, c + 1024, c + 2048, c + 3072, a, a + steps * 1024, b, b + steps * 1024, steps
-        )
+            c, c + 1024, c + 2048, c + 3072, a, a + steps * 1024, b, b + steps * 1024, steps, fresh,
+        )  # fmt: skip
         amx.release()
 
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (2, 32, 192)).astype(np.uint8)
     sums = aligned_copy(rng.integers(-9, 9, 1024).astype(np.int32))
     before = sums.copy()
-    add(amx.tile_config(), sums, as_left(x), as_right(y), 3)
-    got = (sums - before).reshape(2, 2, 16, 16).transpose(0, 2, 1, 3).reshape(32, 32)
-    np.testing.assert_array_equal(got, x.astype(np.int64) @ y.astype(np.int64).T)
+    for fresh, start in ((False, before), (True, np.int32(0))):
+        add(amx.tile_config(), sums, as_left(x), as_right(y), 3, fresh)
+        got = (sums - start).reshape(2, 2, 16, 16).transpose(0, 2, 1, 3).reshape(32, 32)
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ y.astype(np.int64).T)
 
 
 def test_alignment() -> None:
