@@ -102,6 +102,8 @@ def draw_caps(
         seed: of the draw.
         engine: where tasks run.
     """
+    if per_user is None and per_item is None:
+        return None
     caps = Caps(
         seed,
         hash_ids(store.users.column("user_id")),

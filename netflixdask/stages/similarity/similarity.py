@@ -20,6 +20,9 @@ from netflixdask.store.artifacts import Artifact, new_artifact, open_artifact
 from netflixdask.store.parquet import column
 from netflixdask.store.ratings import RatingsStore
 
+_PARTS_PER_THREAD = 3
+"""At least: few block files are cut, so that no thread waits for another that makes lists."""
+
 
 def item_similarity(
     store: RatingsStore,
@@ -84,7 +87,7 @@ def item_similarity(
                 engine=engine,
             )
             summed = sum_pairs(
-                store.loaders("user"),
+                store.loaders("user", n_blocks=_PARTS_PER_THREAD * engine.n_threads),
                 ratings,
                 config,
                 KeepBand(str(writer.dir), pairs=config.pairs),
