@@ -34,6 +34,9 @@ PAIRS_OF_A_STEP: Final = 70
 measured, with all that goes with it."""
 LEAST_GAIN: Final = 20_000
 """Pairs that a group must save to be worth its overhead."""
+PAIRS_OF_A_BLOCK: Final = 1_500
+"""Pairs along lists that take the time in which the six sums of one 16 x 16 block are written to
+memory and read again, measured."""
 _ONE: Final = np.uint64(1)
 
 
@@ -115,6 +118,7 @@ def choose_dense(starts: Any, entries: Any, key_bits: Any, dense: Any) -> None:
     n_blocks = (1 << (16 - key_bits)) // MACRO
     shift = key_bits + 7
     saved = np.zeros(n_blocks, np.int64)
+    gained = np.zeros(n_blocks, np.int64)  # by all groups, in each row of blocks
     most = n_blocks
     for g in range(dense.shape[0]):
         saved[:] = 0
@@ -139,6 +143,22 @@ def choose_dense(starts: Any, entries: Any, key_bits: Any, dense: Any) -> None:
                 best = b + 1
         dense[g] = best * MACRO
         most = best
+        before = np.int64(0)
+        for b in range(best):
+            tiles = (b + 1) * (MACRO // 16)
+            now = saved[b] - tiles * (tiles + MACRO // 16) // 2 * PAIRS_OF_A_STEP
+            gained[b] += now - before
+            before = now
+    # Few groups may reach far down: there the sums alone would cost more than is gained.
+    total = highest = np.int64(0)
+    rows = 0
+    for b in range(n_blocks):
+        total += gained[b] - (b + 1) * (MACRO // 16) ** 2 * PAIRS_OF_A_BLOCK
+        if total > highest:
+            highest = total
+            rows = b + 1
+    for g in range(dense.shape[0]):
+        dense[g] = min(dense[g], rows * MACRO)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -68,6 +68,14 @@ def test_dense_blocks_are_chosen_where_they_pay() -> None:
     assert dense_of([list(range(200))] * 65) == [256, 0]
 
 
+def test_one_group_is_no_reason_for_far_rows() -> None:
+    far = [*range(128), *range(128, 256, 8)]  # 170,000 pairs below place 256; 6,000 by the steps
+    near = list(range(128))
+    assert dense_of([far] * 64) == [128]
+    assert dense_of([far] * 64 + [near] * 64) == [128, 128]
+    assert dense_of([far] * 128) == [256, 256]
+
+
 @pytest.mark.parametrize("dense", [0, 128])
 def test_work_counts_the_pairs_along_lists(dense: int) -> None:
     starts = np.array([[0, 3, 4]], np.int64)

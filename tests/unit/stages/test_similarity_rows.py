@@ -101,8 +101,8 @@ def test_sums_of_dense_blocks(multiply: Multiply, most: int, edges: tuple[int, .
     if multiply == "tiles" and not amx.available():
         pytest.skip("the processor has no tiles")
     form = ls.ListForm(most)
-    mask, value = ratings(400, 300, 0, most - 1)
-    parts, order = lists_of(mask, value, form, (130, 131), dense=True)
+    mask, value = ratings(1200, 300, 0, most - 1)
+    parts, order = lists_of(mask, value, form, (600, 601), dense=True)
     assert max(part.dense.max() for part in parts) >= 256
     assert min(part.dense.min() for part in parts) == 0
     for lo, hi in itertools.pairwise(edges):
