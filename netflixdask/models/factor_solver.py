@@ -101,10 +101,14 @@ class FactorSolver(Solver):
         return np.ascontiguousarray(rows[:, :k]), np.ascontiguousarray(bias)
 
     def _side(self, by: str, first: int, out: Floats, loss: NDArray[np.float64]) -> Side:
-        if self.offsets is not None:
-            offsets = self.offsets[by == "item"][first : first + len(out)]
-            out[:, self.problem.layout.offset_column] = offsets
+        self._put_offsets(by, first, out)
         what = f"{self.name}, reg = {self.problem.reg:g}, factors by {by}"
         error = fixed_sum(np.maximum(loss[:, 0], 0.0), what)
         penalty = fixed_sum(loss[:, 1], what)
         return Side(first, Factors(out, self.problem.layout), error, penalty)
+
+    def _put_offsets(self, by: str, first: int, out: Floats) -> None:
+        """Write frozen biases behind solved rows, which carry them to the other side."""
+        if self.offsets is not None:
+            offsets = self.offsets[by == "item"][first : first + len(out)]
+            out[:, self.problem.layout.offset_column] = offsets

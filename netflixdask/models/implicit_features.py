@@ -80,6 +80,7 @@ class ImplicitFeaturesSolver(FactorSolver):
         shared: Any = w * np.linalg.inv(w * given.factors + ridge * np.eye(k))
         shadows = apply_rows(shared, own_sums)
         out[:, at : at + k] = shadows
+        self._put_offsets(block.by, block.first, out)
         counts = np.diff(ratings.indptr).astype(np.float64)
         x, s = out[:, :k].astype(np.float64), shadows.astype(np.float64)
         linked = 2 * np.einsum("rk,rk->r", x, extra[:, :k], dtype=np.float64)

@@ -61,6 +61,13 @@ def test_a_frozen_baseline_stays_what_it_is(store):
         assert loss(*(a + 1e-2 * rng.normal(size=a.shape) for a in (p, q))) > found
 
 
+def test_a_frozen_baseline_stays_with_implicit_features_too(store):
+    base = nd.BiasBaseline().fit(store)
+    model = nd.ALS(n_factors=2, epochs=3, biases="baseline", implicit_weight=0.5).fit(store)
+    assert model.user_bias_.tobytes() == base.user_bias_.tobytes()
+    assert model.item_bias_.tobytes() == base.item_bias_.tobytes()
+
+
 def test_a_frozen_baseline_and_validation_do_not_mix():
     with pytest.raises(ConfigError, match="held out"):
         nd.ALS(biases="baseline", validation=0.1)
