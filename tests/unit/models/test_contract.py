@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import netflixdask.models as nd
-from netflixdask.testing import EstimatorContract
+from netflixdask.models.factor_model import FactorModel
+from netflixdask.testing import EstimatorContract, FactorContract
 
 
 class TestGlobalMean(EstimatorContract):
@@ -66,7 +67,7 @@ class TestItemKNNByJointWeights(EstimatorContract):
     history_is_of_predictions = False
 
 
-class TestALS(EstimatorContract):
+class TestALS(FactorContract):
     model_class = nd.ALS
     expected_rmse = (0.3, 0.4)
     options: ClassVar[dict[str, Any]] = {
@@ -77,38 +78,108 @@ class TestALS(EstimatorContract):
     }
 
 
-class TestALSWithFrozenBaseline(EstimatorContract):
+class TestALSWithFrozenBaseline(FactorContract):
     model_class = nd.ALS
     expected_rmse = (0.3, 0.45)
     options: ClassVar[dict[str, Any]] = {**TestALS.options, "biases": "baseline"}
 
 
-class TestALSWithoutBiases(EstimatorContract):
+class TestALSWithoutBiases(FactorContract):
     model_class = nd.ALS
     expected_rmse = (0.3, 0.6)
     options: ClassVar[dict[str, Any]] = {**TestALS.options, "biases": "none"}
 
 
-class TestNonNegativeALS(EstimatorContract):
+class TestNonNegativeALS(FactorContract):
     model_class = nd.ALS
     expected_rmse = (0.3, 0.8)
     options: ClassVar[dict[str, Any]] = {**TestALS.options, "non_negative": True}
 
 
-class TestALSWithImplicitFeatures(EstimatorContract):
+class TestNonNegativeALSWithFrozenBaseline(FactorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.8)
+    options: ClassVar[dict[str, Any]] = {**TestNonNegativeALS.options, "biases": "baseline"}
+
+
+class TestNonNegativeALSWithoutBiases(FactorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.9)
+    options: ClassVar[dict[str, Any]] = {**TestNonNegativeALS.options, "biases": "none"}
+
+
+class TestALSWithImplicitFeatures(FactorContract):
     model_class = nd.ALS
     expected_rmse = (0.3, 0.5)
     options: ClassVar[dict[str, Any]] = {**TestALS.options, "implicit_weight": 0.5}
+    keeps_half_step = False
 
 
-class TestRoutedALS(EstimatorContract):
+class TestNonNegativeALSWithImplicitFeatures(FactorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.9)
+    options: ClassVar[dict[str, Any]] = {**TestNonNegativeALS.options, "implicit_weight": 0.5}
+    keeps_half_step = False
+
+
+class TestALSWithImplicitFeaturesOnFrozenBaseline(FactorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.7)
+    options: ClassVar[dict[str, Any]] = {
+        **TestALSWithFrozenBaseline.options, "implicit_weight": 0.5,
+    }  # fmt: skip
+    keeps_half_step = False
+
+
+class TestALSWithValidation(FactorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.6)
+    options: ClassVar[dict[str, Any]] = {**TestALS.options, "validation": 0.1}
+    history_is_of_predictions = False
+    learns_from_all = False
+
+
+class TestRoutedALS(FactorContract):
     model_class = nd.ALS
     expected_rmse = (0.3, 0.4)
     options: ClassVar[dict[str, Any]] = {**TestALS.options, "exchange": "routed"}
 
 
-class TestImplicitALS(EstimatorContract):
+class TestRangedALS(FactorContract):
+    model_class = nd.ALS
+    expected_rmse = (0.3, 0.4)
+    options: ClassVar[dict[str, Any]] = {**TestALS.options, "exchange": "ranged"}
+
+
+class TestImplicitALS(FactorContract):
     model_class = nd.ImplicitALS
     expected_rmse = (2.0, 4.0)
     options: ClassVar[dict[str, Any]] = {"n_factors": 3, "epochs": 7, "checkpoint_every": 2}
     history_is_of_predictions = False
+
+
+class TestNonNegativeImplicitALS(FactorContract):
+    model_class = nd.ImplicitALS
+    expected_rmse = (2.0, 4.0)
+    options: ClassVar[dict[str, Any]] = {**TestImplicitALS.options, "non_negative": True}
+    history_is_of_predictions = False
+
+
+CONTRACTS = [c for c in list(globals().values()) if isinstance(c, type) and c.__name__[0] == "T"]
+
+
+def test_every_model_has_its_contract() -> None:
+    assert {contract.model_class for contract in CONTRACTS} == set(nd.MODELS.values())
+    for model_class in (c for c in nd.MODELS.values() if issubclass(c, FactorModel)):
+        mine = [c for c in CONTRACTS if c.model_class is model_class]
+        assert all(issubclass(contract, FactorContract) for contract in mine)
+        used = [model_class(**contract.options).config.model_dump() for contract in mine]
+        fields = model_class.config_class.model_fields
+        for name, values in (
+            ("biases", {"factors", "baseline", "none"}),
+            ("non_negative", {False, True}),
+            ("implicit_weight", {0.0, 0.5}),
+            ("validation", {0.0, 0.1}),
+        ):
+            if name in fields:
+                assert {config[name] for config in used} == values
