@@ -65,9 +65,12 @@ class ALS(FactorModel):
     An epoch solves all items against the users, then all users against the items; a side is
     4 (k + 1) bytes a row on its way to the workers (``models.exchange`` says which rows go where).
 
-    Users start at normal draws of variance 1 / k, keyed by seed and raw id, with no bias; items
-    need no start. (On MovieLens 100K and a Netflix sample the held-out RMSE after 15 epochs is the
-    same within 0.0004 for starts of 0.01 to 1 and for either side first.)
+    Users start at normal draws, keyed by seed and raw id, with vectors about ``start_length`` long
+    and no bias; items need no start. (On validation parts of MovieLens 100K and 1M and of a Netflix
+    sample the RMSE after 15 epochs is the same within 0.0009 for lengths of 0.001 to 3, and for
+    either side first. After 5 epochs it is lowest from 1 on where ``reg`` is the best one, and
+    0.005 to 0.010 above that with 0.03; where ``reg`` is too weak, 0.03 is better by
+    0.001 to 0.003.)
     """
 
     name = "als"

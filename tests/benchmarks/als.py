@@ -34,6 +34,9 @@ from netflixdask.store import RatingsStore, open_store
 TEN_MILLION = {"n_ratings": 10_000_000, "n_users": 69_878, "n_items": 10_677}
 PRIZE = {"n_ratings": 100_480_507, "n_users": 480_189, "n_items": 17_770}
 REG = 0.05
+SHORT_START = 0.03
+"""``start_length`` that is best after 5 epochs on a validation part of the training ratings of the
+ten-million shape: RMSE 0.8969; 0.8995 with 1, 0.8982 with 0.1, 0.8986 with 0.01."""
 
 Row = tuple[str, float | None, float | None, float | None, str, str]
 
@@ -225,7 +228,7 @@ def ten_million(bench: Bench, store: RatingsStore, factors: list[int]) -> None:
 def accuracy(bench: Bench, store: RatingsStore) -> None:
     """Compare the RMSE on the same held-out pairs after 5 epochs."""
     ours, theirs = (
-        bench.fit(store, als(50, 5)),
+        bench.fit(store, als(50, 5, start_length=SHORT_START)),
         bench.peer("cmfrec", store, k=50, epochs=5, reg=REG),
     )
     bench.row(

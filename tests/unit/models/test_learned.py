@@ -127,10 +127,34 @@ def test_als_start_depends_on_seed_and_raw_id_alone(store, tmp_path):
     more = RatingsStore.from_frame(frame, tmp_path / "more")
     from netflixdask.models.factor_model import _start
 
+    config = one.config
     np.testing.assert_array_equal(
-        _start(more, 3, 1)[more.user_nums(frame["user_id"])[1:]],
-        _start(store, 3, 1)[store.user_nums(frame["user_id"])[1:]],
+        _start(more, config, 1)[more.user_nums(frame["user_id"])[1:]],
+        _start(store, config, 1)[store.user_nums(frame["user_id"])[1:]],
     )
+    short = _start(store, config.model_copy(update={"start_length": 0.125}), 1)
+    np.testing.assert_array_equal(short, _start(store, config, 1) / 8)
+
+
+def test_als_vectors_start_as_long_as_told(tmp_path):
+    frame = pd.DataFrame({"user_id": np.arange(4_000), "item_id": 0, "rating": 3})
+    store = RatingsStore.from_frame(frame, tmp_path / "store")
+    from netflixdask.models.factor_model import _start
+
+    for k in (5, 40):
+        drawn = _start(store, nd.ALS(n_factors=k, start_length=0.3).config, 0).astype(float)
+        assert np.sqrt(np.mean(np.sum(drawn**2, axis=1))) == pytest.approx(0.3, rel=0.03)
+
+
+def test_als_forgets_its_start(store):
+    """Long after, a short start and a long one stand at the same loss."""
+    found = [
+        nd.ALS(n_factors=2, reg=0.2, epochs=100, start_length=length).fit(store).history_
+        for length in (0.03, 1.0)
+    ]
+    first, last = ([history["loss"].iloc[at] for history in found] for at in (0, -1))
+    assert first[0] != pytest.approx(first[1], rel=1e-3)
+    assert last[0] == pytest.approx(last[1], rel=1e-5)
 
 
 def test_checkpoints_change_no_bit(store):
