@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import typing
 from collections.abc import Mapping
 from typing import Any, Self
@@ -59,10 +60,21 @@ def _explain(cls: type[Config], error: pydantic.ValidationError) -> str:
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "options"
         if item["type"] == "extra_forbidden":
-            known = ", ".join(cls.model_fields)
-            lines.append(f"{cls.__name__}: unknown option {name!r}; known are: {known}")
+            known = _options_at(cls, item["loc"][:-1])
+            line = f"{cls.__name__}: unknown option {name!r}; known are: {', '.join(known)}"
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            lines.append(line + (f"; did you mean {near[0]!r}?" if near else ""))
         elif item["type"] == "value_error":
             lines.append(f"{cls.__name__}: {item['ctx']['error']}")
         else:
             lines.append(f"{cls.__name__}: {name} = {item['input']!r}: {item['msg'].lower()}")
     return "; ".join(lines)
+
+
+def _options_at(cls: type[Config], place: tuple[int | str, ...]) -> list[str]:
+    """Return the options of the group at ``place`` in a configuration."""
+    for part in place:
+        field = cls.model_fields.get(str(part))
+        inner = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
+        cls = next((a for a in inner if isinstance(a, type) and issubclass(a, Config)), cls)
+    return list(cls.model_fields)

@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from netflixdask import __version__
-from netflixdask.cli import answer, data, factors, fit, flows, stage, store
+from netflixdask.cli import answer, cluster, data, factors, fit, flows, stage, store
 from netflixdask.cli.common import interruptible
 from netflixdask.errors import NetflixDaskError
 from netflixdask.progress import console
@@ -51,6 +51,10 @@ keeping = typer.Typer(help=store.HELP, no_args_is_help=True, rich_markup_mode=No
 for verb in store.VERBS:
     keeping.command(verb.__name__)(interruptible(verb))
 app.add_typer(keeping, name="store")
+clusters = typer.Typer(help=cluster.HELP, no_args_is_help=True, rich_markup_mode=None)
+for verb in cluster.VERBS:
+    clusters.command(verb.__name__)(interruptible(verb))
+app.add_typer(clusters, name="cluster")
 
 
 def _version(wanted: bool) -> None:

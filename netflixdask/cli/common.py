@@ -29,8 +29,9 @@ Cluster = Annotated[
     str,
     typer.Option(
         "--cluster",
-        metavar="ADDRESS",
-        help="laptop, laptop:N (N worker processes), threads, sequential, or tcp://HOST:PORT.",
+        metavar="CLUSTER",
+        help="laptop, laptop:N (N worker processes), threads, sequential, tcp://HOST:PORT, "
+        "tls://HOST:PORT, or FILE.toml (a cluster file).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

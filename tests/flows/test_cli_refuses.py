@@ -19,6 +19,7 @@ import pytest
 
 from netflixdask import cluster
 from netflixdask.cli.app import run
+from netflixdask.cluster import connect
 from netflixdask.store import RatingsStore, open_store
 
 HEADER = "user,movie,rating,date\n"
@@ -540,7 +541,7 @@ def test_a_scheduler_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT", "1s")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: every connection is refused
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"

@@ -356,13 +356,15 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     verbs = verbs_of()
     assert {"ingest", "synth", "similarity", "canopy", "fit", "evaluate", "recommend"} < verbs
     assert verbs_of("store") == {"info", "check", "clean"}
-    commands = [(verb,) for verb in verbs - {"store"}]
-    for command in [*commands, *[("store", verb) for verb in verbs_of("store")]]:
+    assert verbs_of("cluster") == {"up", "status", "down", "certs"}
+    groups = {"store", "cluster"}
+    below = [(group, verb) for group in sorted(groups) for verb in verbs_of(group)]
+    for command in [*[(verb,) for verb in verbs - groups], *below]:
         assert run([*command, "--help"]) == 0
         text = capsys.readouterr().out
         options = {"--cluster", "--json", "--quiet"}
-        if command in {("store", "info"), ("store", "clean")}:
-            options.remove("--cluster")  # they look at a folder
+        if command[0] == "cluster" or command in {("store", "info"), ("store", "clean")}:
+            options.remove("--cluster")  # they look at a folder, or at a cluster's file
         assert sorted(option for option in options if option not in text) == []
 
 

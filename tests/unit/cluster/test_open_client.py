@@ -12,7 +12,7 @@ import dask
 import pytest
 
 from netflixdask import cluster
-from netflixdask.cluster import open_client
+from netflixdask.cluster import connect, open_client
 from netflixdask.errors import ClusterError, ConfigError
 
 OPEN = "import netflixdask as nd\nwith nd.open_client(quiet=True) as c:\n    {body}\n"
@@ -31,7 +31,7 @@ def test_no_workers_are_refused(options: dict[str, int]) -> None:
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", "2s")
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT", "2s")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: every connection is refused
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
