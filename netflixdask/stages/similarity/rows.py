@@ -70,7 +70,7 @@ def _along_lists(
     lo: int,
     hi: int,
     only_n: bool,
-    dense: NDArray[np.int32] | None,
+    dense: _Dense | None,
 ) -> Iterator[Rows]:
     index = _Index(lists, form, lo, hi, dense is not None)
     acc = np.zeros(4 * form.segment if form.wide else form.segment, np.int64)
@@ -88,10 +88,11 @@ def _along_lists(
         width = max(1, stop - 1)
         size = n_sums * (stop - first) * width
         out = buffer[:size].reshape(n_sums, stop - first, width)
-        if dense is None:
-            out[:] = 0
-        else:
-            dense_pairs.copy_rows(dense, lo, first, stop, out)
+        summed = 0
+        if dense is not None and first < dense.stop:
+            summed = min(stop, dense.stop) - first
+            dense_pairs.copy_rows(dense.sums, lo, first, first + summed, out)
+        out[:, summed:] = 0
         for column, raters in index.lists:
             if fields is None:
                 add_wide(index.pointers, raters, index.values, first - lo, first, column, acc, out)
@@ -172,6 +173,13 @@ class _Scratch:
         self._spare.append(self)
 
 
+class _Dense(NamedTuple):
+    """The sums of what is dense in a band; its rows from ``stop`` on have nothing dense."""
+
+    sums: NDArray[np.int32]
+    stop: int
+
+
 def _dense_sums(
     lists: Sequence[UserLists],
     form: ListForm,
@@ -179,13 +187,12 @@ def _dense_sums(
     hi: int,
     use_tiles: bool,
     scratch: _Scratch,
-) -> NDArray[np.int32] | None:
+) -> _Dense | None:
     top = max((int(part.dense[0]) for part in lists if len(part.dense)), default=0)
     if top <= lo:
         return None
-    stop = -(-hi // MACRO) * MACRO
-    top = min(top, stop)
-    n_cells = dense_pairs.macro_rows(lo, stop) * dense_pairs.BLOCKS**2 * dense_pairs.SUMS
+    top = min(top, -(-hi // MACRO) * MACRO)
+    n_cells = dense_pairs.macro_rows(lo, top) * dense_pairs.BLOCKS**2 * dense_pairs.SUMS
     sums = scratch.array("sums", n_cells, np.int32)
     groups = dense_pairs.CHUNK // GROUP
     left = scratch.array("left", (top - lo) * dense_pairs.CHUNK, np.uint8)
@@ -194,7 +201,7 @@ def _dense_sums(
     right_planes = scratch.array("right_planes", 2 * MACRO * GROUP * dense_pairs.INNER, np.uint8)
     config = amx.tile_config()
     band = lo // MACRO
-    begun = np.zeros(stop // MACRO, bool)
+    begun = np.zeros(top // MACRO, bool)
     for part in lists:
         n_groups = int(np.searchsorted(-part.dense, -lo, side="left"))  # dense > lo
         n_users = part.starts.shape[1] - 1
@@ -219,4 +226,4 @@ def _dense_sums(
                 begun[row] = True
     for row in np.flatnonzero(~begun[band:]) + band:
         sums[dense_pairs.macro_row(row, band)] = 0
-    return sums
+    return _Dense(sums, top)

@@ -110,6 +110,30 @@ def test_sums_of_dense_blocks(multiply: Multiply, most: int, edges: tuple[int, .
         check(parts, form, lo, hi, want, multiply)
 
 
+@pytest.mark.parametrize("multiply", ["tiles", "plain"])
+def test_rows_behind_the_dense_ones_take_no_room(
+    monkeypatch: pytest.MonkeyPatch, multiply: Multiply
+) -> None:
+    if multiply == "tiles" and not amx.available():
+        pytest.skip("the processor has no tiles")
+    mask, value = ratings(400, 700, 0, 4)
+    mask[:, mask.sum(0) < 150] &= np.arange(400)[:, None] % 16 == 0
+    parts, order = lists_of(mask, value, STARS, dense=True)
+    top = int(parts[0].dense.max())
+    assert 128 <= top <= 512
+    taken = {}
+
+    def array(self: object, name: str, n: int, dtype: type) -> np.ndarray:
+        taken[name] = n
+        return np.empty(n, dtype)
+
+    monkeypatch.setattr(rows_module._Scratch, "array", array)
+    want = dense_sums(mask[:, order], value[:, order] + 1, slice(0, 700))
+    check(parts, STARS, 0, 700, want, multiply)
+    blocks = top // 128
+    assert taken["sums"] == 6 * 128 * 128 * blocks * (blocks + 1) // 2
+
+
 def test_more_raters_than_a_word_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     mask, value = ratings(200, 300, 0, 4)
     parts, order = lists_of(mask, value, STARS)
