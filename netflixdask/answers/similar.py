@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from netflixdask.client.titles import Match, Titles
 from netflixdask.errors import InputError, StoreError
 from netflixdask.progress import say
 from netflixdask.store import Artifact, open_artifact
+from netflixdask.store.parquet import opened_partly
 
 COLUMNS = ("rank", "neighbor_num", "similarity", "n_common")
 
@@ -122,21 +122,16 @@ def _titles(path: str, *checksums: str) -> Titles:
 def neighbor_rows(artifact: Artifact, item: int) -> pa.Table:
     """Read the neighbours of an item: only the row groups whose statistics hold its number."""
     parts: list[pa.Table] = []
-    for file in artifact.files("neighbors"):
-        try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as source:
-                at = source.schema_arrow.get_field_index("item_num")
-                groups = []
-                for group in range(source.num_row_groups):
-                    statistics = source.metadata.row_group(group).column(at).statistics
-                    if statistics is None or statistics.min <= item <= statistics.max:
-                        groups.append(group)
-                table = source.read_row_groups(
-                    groups, columns=["item_num", *COLUMNS], use_threads=False
-                )
-        except (OSError, pa.ArrowInvalid) as error:
-            raise StoreError(
-                f"{file}: this file is missing or damaged ({error}); write the artifact again"
-            ) from error
+    for entry in artifact.entries("neighbors"):
+        with opened_partly(artifact.path / entry.file, entry.checksum) as source:
+            at = source.schema_arrow.get_field_index("item_num")
+            groups = []
+            for group in range(source.num_row_groups):
+                statistics = source.metadata.row_group(group).column(at).statistics
+                if statistics is None or statistics.min <= item <= statistics.max:
+                    groups.append(group)
+            table = source.read_row_groups(
+                groups, columns=["item_num", *COLUMNS], use_threads=False
+            )
         parts.append(table.filter(pc.equal(table.column("item_num"), item)))
     return pa.concat_tables(parts)

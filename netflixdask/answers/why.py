@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from netflixdask.answers.similar import neighbor_rows, similarity_artifact, titles_of
@@ -20,7 +18,7 @@ from netflixdask.errors import InputError, StoreError
 from netflixdask.kernels.comoments import triangle
 from netflixdask.stages.similarity.bands import popularity
 from netflixdask.store import Artifact, RatingsStore, open_store
-from netflixdask.store.parquet import column
+from netflixdask.store.parquet import column, opened_partly
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,21 +202,20 @@ def pair_of(artifact: Artifact, i: int, j: int) -> tuple[float, int]:
     place[order] = np.arange(len(order))
     low, high = sorted((int(place[i]), int(place[j])))
     at = triangle(high) + low
-    files = artifact.files("pairs")
-    rows = [entry.rows for entry in artifact.manifest.files if entry.file.startswith("pairs/")]
-    starts = [0, *itertools.accumulate(rows)]
-    number = bisect.bisect_right(starts, at) - 1
-    try:
-        with pq.ParquetFile(files[number], page_checksum_verification=True) as source:
-            sizes = (source.metadata.row_group(g).num_rows for g in range(source.num_row_groups))
-            groups = list(itertools.accumulate(sizes, initial=starts[number]))
-            group = bisect.bisect_right(groups, at) - 1
-            row = source.read_row_group(group, use_threads=False).slice(at - groups[group], 1)
-    except (OSError, IndexError, pa.ArrowInvalid) as error:
+    entries = artifact.entries("pairs")
+    starts = [0, *itertools.accumulate(entry.rows for entry in entries)]
+    if at >= starts[-1]:
         raise StoreError(
-            f"{artifact.path}: a file of its pairs is missing or damaged ({error}); write the "
-            "artifact again"
-        ) from error
+            f"{artifact.path}: its manifest names {starts[-1]:,} pairs, expected more than {at:,}; "
+            "write the artifact again"
+        )
+    number = bisect.bisect_right(starts, at) - 1
+    entry = entries[number]
+    with opened_partly(artifact.path / entry.file, entry.checksum) as source:
+        sizes = (source.metadata.row_group(g).num_rows for g in range(source.num_row_groups))
+        groups = list(itertools.accumulate(sizes, initial=starts[number]))
+        group = bisect.bisect_right(groups, at) - 1
+        row = source.read_row_group(group, use_threads=False).slice(at - groups[group], 1)
     return float(row["similarity"][0].as_py()), int(row["n_common"][0].as_py())
 
 

@@ -8,6 +8,7 @@ and the box in the living room predicts from them what its owner will like.
 from __future__ import annotations
 
 import csv
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
 from netflixdask.client.arrays import to_arrow, to_numpy
@@ -170,8 +172,9 @@ def read_lists(folder: str | Path) -> Lists:
             "wrote, or its neighbors folder"
         )
     try:
-        tables = [_read(file) for file in files]
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        wanted = _checksums(files[0].parent)
+        tables = [_read(file, wanted.get(file.name)) for file in files]
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise StoreError(
             f"{files[0].parent}: cannot be read as neighbour lists ({error}); write them again, or "
             "copy them again"
@@ -205,15 +208,32 @@ def _plain_values(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values.cast(kind.value_type) if pa.types.is_dictionary(kind) else values
 
 
-def _read(file: Path) -> pa.Table:
-    with pq.ParquetFile(file) as source:
+def _checksums(folder: Path) -> dict[str, str]:
+    """Return the checksums of the files in ``neighbors/`` by name; none if they came alone."""
+    manifest = folder.parent / "manifest.json"
+    if folder.name != "neighbors" or not manifest.exists():
+        return {}
+    entries = json.loads(manifest.read_text(encoding="utf-8")).get("files", [])
+    return {
+        entry["file"].removeprefix("neighbors/"): entry["checksum"]
+        for entry in entries
+        if entry["file"].startswith("neighbors/")
+    }
+
+
+def _read(file: Path, checksum: str | None) -> pa.Table:
+    data = file.read_bytes()
+    if checksum is not None and f"xxh64:{xxhash.xxh64_hexdigest(data)}" != checksum:
+        raise ValueError(f"{file.name} has another checksum than its manifest says")
+    buffer = pa.BufferReader(data)
+    with pq.ParquetFile(buffer, page_checksum_verification=True) as source:
         known = source.schema_arrow.names
     names = ["item_num", "neighbor_num", "similarity", "n_common", "item_id"]
     missing = [name for name in names if name not in known]
     if missing:
         raise KeyError(f"no column {missing[0]} in {file.name}")
     texts = [name for name in ("item_id", "item_title") if name in known]
-    with pq.ParquetFile(file, read_dictionary=texts) as source:
+    with pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts) as source:
         return source.read([*names[:-1], *texts])
 
 

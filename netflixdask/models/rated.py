@@ -111,6 +111,8 @@ class Rated:
                     stop=file.first + b,
                     rows=(int(ends[a]), int(ends[b])),
                     **scale._asdict(),
+                    checksum=file.entry.checksum,
+                    part=len(edges) > 2,
                 )
                 for a, b in itertools.pairwise(edges)
             ]

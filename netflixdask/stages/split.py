@@ -275,7 +275,7 @@ def _filter(
         engine.submit(
             _filter_block,
             shared,
-            str(store.path / entry.file),
+            str(store.path),
             entry,
             by,
             str(folder),
@@ -288,14 +288,14 @@ def _filter(
 
 
 def _filter_block(
-    rule: Rule, path: str, entry: BlockEntry, by: Side, folder: str, number: int
+    rule: Rule, base: str, entry: BlockEntry, by: Side, folder: str, number: int
 ) -> Filtered:
     """Write the rows of one block file that stay."""
-    table = read_parquet(Path(path))
+    table = read_parquet(Path(base) / entry.file, checksum=entry.checksum)
     out = rule(table)
     left = table.filter(pa.array(~out))
-    base = Path(folder)
-    file = write_parquet(left, base / f"by_{by}" / f"block-{number:05d}.parquet", base=base)
+    to = Path(folder)
+    file = write_parquet(left, to / f"by_{by}" / f"block-{number:05d}.parquet", base=to)
     n_rows = entry.last + 1 - entry.first
     counts = np.bincount(column(left, f"{by}_num") - entry.first, minlength=n_rows)
     values, n = np.unique(column(left, "rating"), return_counts=True)

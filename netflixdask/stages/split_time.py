@@ -29,10 +29,11 @@ class LoadTimes:
     """Reads the time column of one block file when called."""
 
     path: str
+    checksum: str
 
     def __call__(self) -> pa.Table:
         """Return the column as a table."""
-        return read_parquet(Path(self.path), ["time"])
+        return read_parquet(Path(self.path), ["time"], checksum=self.checksum)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def cut_time(store: RatingsStore, fraction: float, *, engine: Engine) -> int:
     Raises:
         InputError: if no time is known.
     """
-    loaders = [LoadTimes(str(store.path / entry.file)) for entry in store.entries("user")]
+    loaders = [
+        LoadTimes(str(store.path / entry.file), entry.checksum) for entry in store.entries("user")
+    ]
     wanted = int(fraction * store.n_ratings)
     # Days first: a day's seconds are few, the seconds of all years are not.
     unit = 1 if store.time_kind == "date" else 86_400

@@ -83,21 +83,33 @@ class Artifact:
         """Digest of its contents."""
         return self.manifest.fingerprint
 
-    def files(self, name: str) -> list[Path]:
-        """Return the files of table ``name``: ``NAME.parquet`` or those in ``NAME/``, in order."""
+    def entries(self, name: str) -> list[FileEntry]:
+        """Return the entries of table ``name``: ``NAME.parquet`` or files in ``NAME/``, in order.
+
+        Raises:
+            StoreError: if there is no such table.
+        """
         found = [
-            self.path / entry.file
+            entry
             for entry in self.manifest.files
             if entry.file == f"{name}.parquet" or entry.file.startswith(f"{name}/")
         ]
         if not found:
             tables = sorted({entry.file.split("/")[0] for entry in self.manifest.files})
             raise StoreError(f"{self.path}: no table {name!r}; it has {', '.join(tables)}")
-        return sorted(found)
+        return sorted(found, key=lambda entry: entry.file)
+
+    def files(self, name: str) -> list[Path]:
+        """Return the files of table ``name``, in order."""
+        return [self.path / entry.file for entry in self.entries(name)]
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a table whole."""
-        return pa.concat_tables([read_parquet(file, columns) for file in self.files(name)])
+        tables = [
+            read_parquet(self.path / entry.file, columns, checksum=entry.checksum)
+            for entry in self.entries(name)
+        ]
+        return pa.concat_tables(tables)
 
     def __repr__(self) -> str:
         return f"Artifact({str(self.path)!r}, kind={self.kind!r})"

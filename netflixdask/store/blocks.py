@@ -10,6 +10,7 @@ Four ratings of users 10..12 (``first`` = 10), low = 1, scale = 1::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,19 @@ class BlockLoader:
     high: float
     scale: int | None
     day: bool = False
+    checksum: str | None = None
+    """Of the file, as the manifest says."""
+    part: bool = False
+    """The file holds other rows as well."""
 
     @property
     def n_ratings(self) -> int:
         """Ratings that the block will hold."""
         return self.rows[1] - self.rows[0]
+
+    def _groups(self, names: list[str]) -> Iterator[pa.Table]:
+        path = Path(self.path)
+        return read_groups(path, names, self.rows, checksum=self.checksum, partly=self.part)
 
     def __call__(self) -> RatingBlock:
         """Read the block.
@@ -117,7 +126,7 @@ class BlockLoader:
         value: NDArray[Any] = np.empty(n, kind)
         day = np.empty(n, np.int16) if self.day else None
         at = 0
-        for table in read_groups(Path(self.path), names, self.rows):
+        for table in self._groups(names):
             end = at + table.num_rows
             count_values(owned(column(table, names[0]), np.int32), self.first, counts)
             src[at:end] = column(table, names[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,10 @@ from netflixdask.errors import StoreError
 ROW_GROUP = 65_536
 NOISE_ROW_GROUP = 1 << 20
 _CHUNK = 1 << 22
+AGAIN = (
+    "'netflixdask store check' names every such file; put a copy of it there, or make the store or "
+    "artifact again with overwrite=True"
+)
 _BY_DIFFERENCE = (
     pa.types.is_int32,
     pa.types.is_int64,
@@ -113,27 +119,21 @@ def remove_half_written(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a file whole, its page checksums verified.
+def read_parquet(
+    path: Path, columns: list[str] | None = None, *, checksum: str | None = None
+) -> pa.Table:
+    """Read a file whole, verified.
+
+    Args:
+        path: the file.
+        columns: the columns to read; all if left out.
+        checksum: see :func:`opened`.
 
     Raises:
         StoreError: if the file is missing or damaged.
     """
-    return read_rows(path, columns, None)
-
-
-def read_rows(path: Path, columns: list[str] | None, rows: tuple[int, int] | None) -> pa.Table:
-    """Read the rows ``[rows[0], rows[1])`` of a file by the row groups that hold them.
-
-    Raises:
-        StoreError: if the file is missing or damaged.
-    """
-    with opened(path) as source:
-        if rows is None:
-            return source.read(columns=columns, use_threads=False)
-        groups, first = _groups_of(source, rows)
-        table = source.read_row_groups(groups, columns=columns, use_threads=False)
-        return table.slice(rows[0] - first, rows[1] - rows[0])
+    with opened(path, checksum) as source:
+        return source.read(columns=columns, use_threads=False)
 
 
 def read_groups(
@@ -141,6 +141,9 @@ def read_groups(
     columns: list[str] | None = None,
     rows: tuple[int, int] | None = None,
     at_once: int = 1,
+    *,
+    checksum: str | None = None,
+    partly: bool = False,
 ) -> Iterator[pa.Table]:
     """Yield the rows of a file a row group at a time: they fit a core's cache.
 
@@ -149,11 +152,14 @@ def read_groups(
         columns: the columns to read; all if left out.
         rows: the rows ``[rows[0], rows[1])``; all if left out.
         at_once: row groups at a time, where less Python matters more than the cache.
+        checksum: what its entry in the manifest says, if that is known.
+        partly: most of the file is not going to be read: :func:`opened_partly`.
 
     Raises:
         StoreError: if the file is missing or damaged.
     """
-    with opened(path) as source:
+    how = opened_partly if partly else opened
+    with how(path, checksum) as source:
         start, stop = rows if rows is not None else (0, source.metadata.num_rows)
         groups, seen = _groups_of(source, (start, stop))
         for i in range(0, len(groups), at_once):
@@ -180,25 +186,75 @@ def _groups_of(source: pq.ParquetFile, rows: tuple[int, int]) -> tuple[list[int]
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a file for reading, its page checksums verified.
+def opened(path: Path, checksum: str | None = None) -> Iterator[pq.ParquetFile]:
+    """Open a file for reading, verified.
+
+    Args:
+        path: the file.
+        checksum: what its entry in the manifest says. The file is then read as one and compared:
+            the checksums of its pages, which serve where none is given, do not cover their headers
+            and the footer, in which one bit can change what is read. It is the quicker way too.
 
     Raises:
         StoreError: if the file is missing or damaged, when it is opened or within the block.
     """
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as source:
+    with _told(path):
+        if checksum is None:
+            source = pq.ParquetFile(path, page_checksum_verification=True)
+        else:
+            data = path.read_bytes()
+            _compare(path, f"xxh64:{xxhash.xxh64_hexdigest(data)}", checksum)
+            source = pq.ParquetFile(pa.BufferReader(data))
+        with source:
             yield source
+
+
+@contextlib.contextmanager
+def opened_partly(path: Path, checksum: str | None, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Open a file of which little is going to be read; it is compared once in this process.
+
+    Args:
+        path: the file.
+        checksum: what its entry in the manifest says.
+        options: of ``pyarrow.parquet.ParquetFile``.
+
+    Raises:
+        StoreError: if the file is missing or damaged, when it is opened or within the block.
+    """
+    with _told(path):
+        if checksum is not None:
+            stat = path.stat()
+            _verify_once(path, checksum, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        with pq.ParquetFile(path, page_checksum_verification=True, **options) as source:
+            yield source
+
+
+@functools.lru_cache(maxsize=4096)
+def _verify_once(path: Path, wanted: str, *_: int) -> None:
+    _compare(path, checksum(path), wanted)
+
+
+def _compare(path: Path, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise StoreError(
+            f"{path}: this file is damaged, or was changed by hand (checksum {found}, the manifest "
+            f"says {wanted}); {AGAIN}"
+        )
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say what is the matter with a file."""
+    try:
+        yield
     except FileNotFoundError:
         raise StoreError(
             f"{path}: the manifest names this file, but it is not there; the store was overwritten "
             "or cleaned since it was opened, was changed by hand, or is not visible from this "
-            "machine; open it again, or write it again"
+            f"machine ({socket.gethostname()}); open it again, or write it again"
         ) from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(
-            f"{path}: this file is damaged ({error}); write the store or artifact again"
-        ) from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: this file is damaged ({error}); {AGAIN}") from error
 
 
 def column(table: pa.Table, name: str) -> Any:

@@ -30,9 +30,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from netflixdask.errors import ConfigError, InputError, StoreError
+from netflixdask.errors import ConfigError, InputError
 from netflixdask.store.manifest import BlockEntry, Side
-from netflixdask.store.parquet import column
+from netflixdask.store.parquet import column, opened_partly
 
 if TYPE_CHECKING:
     from netflixdask.store.ratings import RatingsStore
@@ -269,25 +269,14 @@ class RatingsQueries:
         entry = entries[bisect.bisect_right(entries, number, key=lambda entry: entry.first) - 1]
         start, stop = (offsets[number : number + 2] - offsets[entry.first]).tolist()
         path = self._store.path / entry.file
-        try:
-            metadata, starts = self._footer(entry)
-            first = bisect.bisect_right(starts, start) - 1
-            last = bisect.bisect_left(starts, stop)
-            # A reader serves one thread; with the footer at hand a new one costs 20 microseconds.
-            with pq.ParquetFile(path, metadata=metadata, page_checksum_verification=True) as file:
-                table = file.read_row_groups(
-                    list(range(first, last)), columns=columns, use_threads=False
-                )
-        except FileNotFoundError:
-            raise StoreError(
-                f"{path}: is not there any more; the store was written again or removed since it "
-                "was opened; open it again"
-            ) from None
-        except (OSError, pa.ArrowInvalid) as error:
-            raise StoreError(
-                f"{path}: this file is damaged or was replaced ({error}); open the store again, "
-                "or write it again"
-            ) from error
+        metadata, starts = self._footer(entry)
+        first = bisect.bisect_right(starts, start) - 1
+        last = bisect.bisect_left(starts, stop)
+        # A reader serves one thread; with the footer at hand a new one costs 20 microseconds.
+        with opened_partly(path, entry.checksum, metadata=metadata) as file:
+            table = file.read_row_groups(
+                list(range(first, last)), columns=columns, use_threads=False
+            )
         return table.slice(start - starts[first], stop - start)
 
     def _footer(self, entry: BlockEntry) -> _Footer:
@@ -296,7 +285,8 @@ class RatingsQueries:
             if found is not None:
                 self._kept.footers.move_to_end(entry.file)
                 return found
-        metadata = pq.read_metadata(self._store.path / entry.file)
+        with opened_partly(self._store.path / entry.file, entry.checksum) as file:
+            metadata = file.metadata
         sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
         footer = _Footer(metadata, [0, *itertools.accumulate(sizes)])
         with self._kept.lock:

@@ -27,7 +27,7 @@ from netflixdask.store.manifest import (
     folder_of,
     read_manifest,
 )
-from netflixdask.store.parquet import column, read_parquet
+from netflixdask.store.parquet import FileEntry, column, read_parquet
 from netflixdask.store.queries import RatingsQueries
 
 _LOOKS = 5  # at a manifest that another run keeps replacing
@@ -91,12 +91,12 @@ class RatingsStore:
     @functools.cached_property
     def items(self) -> pa.Table:
         """``item_num, item_id, title, year, n_ratings``, one row an item in number order."""
-        return read_parquet(self.path / self.manifest.items.file)
+        return self._table(self.manifest.items)
 
     @functools.cached_property
     def users(self) -> pa.Table:
         """``user_num, user_id, n_ratings``, one row a user in number order."""
-        return read_parquet(self.path / self.manifest.users.file)
+        return self._table(self.manifest.users)
 
     def entries(self, by: Side) -> list[BlockEntry]:
         """Return the manifest's entries of one order."""
@@ -139,6 +139,8 @@ class RatingsStore:
                         high=self.rating_high,
                         scale=self.scale,
                         day=day,
+                        checksum=entry.checksum,
+                        part=rows != (0, entry.rows),
                     )
                 )
         return loaders
@@ -184,6 +186,7 @@ class RatingsStore:
             frame = dd.from_map(
                 _read_frame,
                 [str(self.path / entry.file) for entry in entries],
+                [entry.checksum for entry in entries],
                 by=by,
                 meta=meta,
                 divisions=tuple(divisions),
@@ -208,7 +211,10 @@ class RatingsStore:
         if entry is None:
             known = ", ".join(self.holdouts) or "none"
             raise InputError(f"{self.path}: no holdout {name!r}; this store has: {known}")
-        return read_parquet(self.path / entry.file)
+        return self._table(entry)
+
+    def _table(self, entry: FileEntry) -> pa.Table:
+        return read_parquet(self.path / entry.file, checksum=entry.checksum)
 
     @functools.cached_property
     def queries(self) -> RatingsQueries:
@@ -325,10 +331,12 @@ def lookup(index: pd.Index, ids: Iterable[Any]) -> NDArray[np.int32]:
     return index.get_indexer(wanted).astype(np.int32)
 
 
-def _read_frame(file: str, by: str, columns: list[str] | None = None) -> pd.DataFrame:
+def _read_frame(
+    file: str, checksum: str, by: str, columns: list[str] | None = None
+) -> pd.DataFrame:
     # The name `columns` is what lets Dask push a projection down to the reader.
     wanted = None if columns is None else list(dict.fromkeys([f"{by}_num", *columns]))
-    table = read_parquet(Path(file), wanted)
+    table = read_parquet(Path(file), wanted, checksum=checksum)
     index = pd.Index(column(table, f"{by}_num"))
     names = table.column_names if columns is None else columns
     frame = pd.DataFrame({name: column(table, name) for name in names}, index=index)

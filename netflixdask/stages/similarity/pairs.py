@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from netflixdask.errors import StoreError
@@ -21,7 +20,7 @@ from netflixdask.kernels.comoments import place_pairs, triangle
 from netflixdask.stages.similarity.bands import popularity
 from netflixdask.stages.similarity.comoments import BandResult
 from netflixdask.store.artifacts import Artifact
-from netflixdask.store.parquet import column
+from netflixdask.store.parquet import column, opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +79,10 @@ def load_pairs(artifact: Artifact) -> PairTriangle:
     similarity = np.empty(triangle(n_items), np.float32)
     n_common = np.empty(triangle(n_items), np.int32)
     row = at = 0
-    for file in artifact.files("pairs"):
+    for entry in artifact.entries("pairs"):
+        file = artifact.path / entry.file
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as source:
+            with opened(file, entry.checksum) as source:
                 metadata = source.schema_arrow.metadata or {}
                 lo, hi = int(metadata[b"first_place"]), int(metadata[b"stop_place"])
                 if lo != row or source.metadata.num_rows != triangle(hi) - triangle(lo):
@@ -98,10 +98,10 @@ def load_pairs(artifact: Artifact) -> PairTriangle:
                         place_pairs(at, order, values, counts, similarity, n_common)
                         at += part.num_rows
                 row = hi
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
+        except KeyError as error:
             raise StoreError(
-                f"{file}: this file is missing or damaged ({error}); write the artifact again"
-            ) from error
+                f"{file}: does not say which places it holds ({error}); write the artifact again"
+            ) from None
     if row != n_items:
         raise StoreError(
             f"{artifact.path}: the pairs end at place {row - 1}, expected {n_items} items; "

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from netflixdask.errors import InputError, StoreError
@@ -37,7 +36,7 @@ from netflixdask.store.build.shuffle import BlockResult, time_array
 from netflixdask.store.build.words import Columns, no_rows
 from netflixdask.store.build.writer import StoreWriter
 from netflixdask.store.manifest import SIDES, BlockEntry, Side, StoreManifest, TimeKind
-from netflixdask.store.parquet import FileEntry, column, read_parquet
+from netflixdask.store.parquet import FileEntry, column, opened_partly, read_parquet
 from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.readers.base import IdColumn, Source, wide_time
 
@@ -133,7 +132,7 @@ class Base:
             return None
         ends: list[int] = []
         for entry in self.manifest.by_user:
-            with pq.ParquetFile(self.store.path / entry.file) as source:
+            with opened_partly(self.store.path / entry.file, entry.checksum) as source:
                 at = source.schema_arrow.get_field_index("time")
                 type_ = source.schema_arrow.field("time").type
                 groups = range(source.num_row_groups)
@@ -163,10 +162,10 @@ class Base:
             return np.array([*old[:-1], n], np.int64)
         return np.concatenate([old, old[-1] + cut[1:]]).astype(np.int64)
 
-    def files(self) -> dict[Key, str]:
-        """Return the file of every old block."""
+    def files(self) -> dict[Key, tuple[str, str]]:
+        """Return the file of every old block, and its checksum."""
         return {
-            (by, number): str(self.store.path / entry.file)
+            (by, number): (str(self.store.path / entry.file), entry.checksum)
             for by in SIDES
             for number, entry in enumerate(self.store.entries(by))
         }
@@ -204,7 +203,9 @@ class Base:
     def table(self, name: str) -> pa.Table | None:
         """Return the duplicates or rejects of the old generation, if there are any."""
         entry: FileEntry | None = getattr(self.manifest, name)
-        return None if entry is None else read_parquet(self.store.path / entry.file)
+        if entry is None:
+            return None
+        return read_parquet(self.store.path / entry.file, checksum=entry.checksum)
 
     def layout(self, new: str) -> str:
         """Return the layouts that the ratings came in."""

@@ -253,7 +253,7 @@ class _Build:
         source, base = self.source, self.base
         values, limits, moved = found["rating",].ids, source.rating_range, scrub
         times = found.get(("time",)) if source.time_kind != "none" else None
-        old: dict[Key, str] = {}
+        old: dict[Key, tuple[str, str]] = {}
         always: frozenset[Key] = frozenset()
         if base is not None:
             limits = base.rating_range(limits, values)

@@ -33,7 +33,7 @@ class MergedRows:
     """The packed rows of a block, old and new; never whole in memory.
 
     Args:
-        path: the block's file.
+        file: the block's file, and its checksum.
         by: its order.
         first: its first number.
         layout: how rows are packed.
@@ -43,14 +43,14 @@ class MergedRows:
 
     def __init__(
         self,
-        path: str,
+        file: tuple[str, str],
         by: Side,
         first: int,
         layout: WordLayout,
         new: Words,
         wanted: NDArray[np.int64],
     ) -> None:
-        self.path = path
+        self.path, self.checksum = file
         self.by = by
         self.first = first
         self.layout = layout
@@ -116,7 +116,7 @@ class MergedRows:
         """Yield dst, src, code and time of the file's row groups, and whether it is the last."""
         other = "item" if self.by == "user" else "user"
         before = None
-        for table in read_groups(Path(self.path), at_once=GROUPS):
+        for table in read_groups(Path(self.path), at_once=GROUPS, checksum=self.checksum):
             if before is not None:
                 yield before, False
             dst, src = (read_only(column(table, f"{s}_num")) for s in (self.by, other))

@@ -100,7 +100,7 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
     """int64[n_pairs], sorted ``user_num << 32 | item_num`` of the pairs to move out."""
     runs: str | None = None
     """Folder of the run files, None = in memory."""
-    old: Mapping[Key, str] = field(default_factory=dict)
+    old: Mapping[Key, tuple[str, str]] = field(default_factory=dict)
     """Files of the blocks that an append adds to; their rows come before all others."""
     always: frozenset[Key] = frozenset()
     """Blocks to write although no row may fall into them."""

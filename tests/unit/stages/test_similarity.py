@@ -24,6 +24,7 @@ from netflixdask.stages.similarity import (
 )
 from netflixdask.store import Artifact, RatingsStore, open_artifact
 from netflixdask.store.build import as_store
+from netflixdask.store.parquet import checksum
 
 
 @pytest.fixture
@@ -230,8 +231,13 @@ def test_pairs_of_other_rows_are_named(store: RatingsStore, tmp_path: Path) -> N
     artifact = compute(store, tmp_path / "out", pairs=True, band_bytes=4000)
     first, second = artifact.files("pairs")[:2]
     pq.write_table(pq.read_table(first), second)
-    with pytest.raises(StoreError, match="expected those from place"):
+    with pytest.raises(StoreError, match="this file is damaged, or was changed by hand"):
         load_pairs(artifact)
+    manifest = artifact.path / "manifest.json"
+    old, *_ = (e.checksum for e in artifact.entries("pairs") if artifact.path / e.file == second)
+    manifest.write_text(manifest.read_text().replace(old, checksum(second)))
+    with pytest.raises(StoreError, match="expected those from place"):
+        load_pairs(open_artifact(artifact.path))
 
 
 def test_index_takes_numbers_or_arrays_in_either_order(store: RatingsStore, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from netflixdask.errors import StoreError
 from netflixdask.store import new_artifact, open_artifact, write_parquet
 from netflixdask.store.locking import STAGING
-from netflixdask.store.parquet import ROW_GROUP, checksum, read_parquet, read_rows
+from netflixdask.store.parquet import ROW_GROUP, checksum, read_groups, read_parquet
 
 
 def numbers(n: int) -> pa.Table:
@@ -49,8 +49,11 @@ def test_parquet_is_read_by_pandas_and_duckdb(tmp_path: Path) -> None:
 def test_rows_are_read_by_row_groups(tmp_path: Path, rows: tuple[int, int]) -> None:
     table = numbers(150_000)
     write_parquet(table, tmp_path / "x.parquet")
-    found = read_rows(tmp_path / "x.parquet", ["num"], rows)
-    assert found.column("num").to_pylist() == list(range(*rows))
+    entry = checksum(tmp_path / "x.parquet")
+    for how in ({}, {"checksum": entry}, {"checksum": entry, "partly": True}):
+        parts = read_groups(tmp_path / "x.parquet", ["num"], rows, **how)
+        found = [value for part in parts for value in part.column("num").to_pylist()]
+        assert found == list(range(*rows))
 
 
 def test_a_damaged_page_is_found_when_it_is_read(tmp_path: Path) -> None:
