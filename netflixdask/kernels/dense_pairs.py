@@ -56,13 +56,6 @@ def macro_offset(row: Any, column: Any, first: Any) -> Any:
     return (before + column) * (BLOCKS * BLOCKS * SUMS)
 
 
-def macro_row(row: int, first: int) -> slice:
-    """Return where the sums of a macro row stand; the band starts at macro row ``first``."""
-    whole = BLOCKS * BLOCKS * SUMS
-    at = (row * (row + 1) - first * (first + 1)) // 2 * whole
-    return slice(at, at + (row + 1) * whole)
-
-
 @numba.njit(nogil=True, cache=True)
 def scatter(
     starts: Any,

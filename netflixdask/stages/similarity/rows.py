@@ -201,6 +201,7 @@ def _dense_sums(
     right_planes = scratch.array("right_planes", 2 * MACRO * GROUP * dense_pairs.INNER, np.uint8)
     config = amx.tile_config()
     band = lo // MACRO
+    # Nothing is cleared: the part that reaches furthest writes every row.
     begun = np.zeros(top // MACRO, bool)
     for part in lists:
         n_groups = int(np.searchsorted(-part.dense, -lo, side="left"))  # dense > lo
@@ -215,7 +216,7 @@ def _dense_sums(
             depth = part.dense[begin : begin + steps]
             for row in range(band, here // MACRO):
                 used = int(np.searchsorted(-depth, -row * MACRO, side="left"))
-                fresh = not begun[row]  # nothing is cleared that is written anyway
+                fresh = not begun[row]
                 if use_tiles:
                     dense_pairs.add_row_amx(
                         config, row, band, left, right, steps, used, fresh, left_planes,
@@ -224,6 +225,4 @@ def _dense_sums(
                 else:
                     dense_pairs.add_row_plain(row, band, left, right, steps, used, fresh, sums)
                 begun[row] = True
-    for row in np.flatnonzero(~begun[band:]) + band:
-        sums[dense_pairs.macro_row(row, band)] = 0
     return _Dense(sums, top)

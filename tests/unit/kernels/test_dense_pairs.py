@@ -93,13 +93,6 @@ def test_rows_are_taken_out_at_any_width(width: int) -> None:
     np.testing.assert_array_equal(2 * only_n[0, 0], whole[0, width, :width])
 
 
-def test_a_macro_row_stands_where_its_blocks_begin() -> None:
-    for first, row in ((0, 0), (0, 3), (2, 2), (2, 5)):
-        of = dp.macro_row(row, first)
-        assert of.start == dp.macro_offset(row, 0, first)
-        assert of.stop == dp.macro_offset(row + 1, 0, first)
-
-
 @needs_tiles
 def test_two_by_two_tiles() -> None:
     @numba.njit
