@@ -4,6 +4,7 @@
     make bench-als ARGS="--prize"                        and the prize's shape
     make bench-als ARGS="--peers-python /path/to/python" and cmfrec, Spark and implicit, as far as
                                                          that environment has them
+    make bench-als ARGS="--plot FILE.html"               and a page of RMSE against seconds
 
 The ratings are synthetic (``nd.synth``) unless ``--store`` or ``--prize-store`` name a store with a
 holdout ``probe``. Kernels are compiled before anything is timed. Seconds an epoch are the mean of
@@ -25,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from als_plot import Curve, Point, write_plot
 from run import PeakMemory
 
 import netflixdask as nd
+from netflixdask.flow import versions
 from netflixdask.progress import quiet
 from netflixdask.store import RatingsStore, open_store
 
@@ -296,6 +299,30 @@ def scaling(bench: Bench, store: RatingsStore) -> None:
     bench.row("one process over two, seconds an epoch", both, one, ">= 1.6", ">= 1.85")
 
 
+def plot(bench: Bench, store: RatingsStore, k: int, epochs: list[int], path: Path) -> None:
+    """Fit for fewer and more epochs, each program anew, and draw RMSE against seconds.
+
+    A point is a whole fit, reading and block set-up included, and its RMSE on the probe.
+    """
+    ours = [bench.fit(store, als(k, n)) for n in epochs]
+    points = zip(epochs, ours, strict=True)
+    curves = [Curve("netflixdask", [Point(n, f["fit_seconds"], f["rmse"]) for n, f in points])]
+    for program in ("cmfrec", "spark"):
+        found = {n: bench.peer(program, store, k=k, epochs=n, reg=REG) for n in epochs}
+        curves.append(
+            Curve(program, [Point(n, f["seconds"], f["rmse"]) for n, f in found.items() if f])
+        )
+    said = ", ".join(f"{name} {version}" for name, version in versions().items())
+    write_plot(
+        curves,
+        path,
+        facts=f"ALS, with biases but in Spark, {k} factors, reg = {REG:g} a rating, "
+        f"{store.n_ratings:,} ratings of {store.n_users:,} users and {store.n_items:,} items; "
+        f"a point is a whole fit, in seconds (threads: {bench.threads}), and its RMSE on "
+        f"{len(probe(store)[0]):,} held-out ratings, clipped. {said}",
+    )
+
+
 def prize(bench: Bench, store: RatingsStore, factors: list[int]) -> None:
     """Measure the prize's shape."""
     for k in factors:
@@ -352,6 +379,9 @@ def main() -> None:
     parser.add_argument("--prize", action="store_true", help="measure the prize's shape too")
     parser.add_argument("--prize-store", type=Path, help="a store of the prize's shape")
     parser.add_argument("--skip-ten-million", action="store_true")
+    parser.add_argument("--plot", type=Path, help="a page of RMSE against seconds, ten million")
+    parser.add_argument("--plot-factors", type=int, default=50)
+    parser.add_argument("--plot-epochs", type=int, nargs="+", default=[1, 2, 3, 5, 7, 10])
     parser.add_argument("--factors", type=int, nargs="+", default=[16, 50, 128])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -360,6 +390,8 @@ def main() -> None:
     parser.add_argument("--peers-python", help="an environment with cmfrec, pyspark, implicit")
     parser.add_argument("--workdir", type=Path, help="kept; else a temporary folder")
     args = parser.parse_args()
+    if args.plot and not args.plot.resolve().parent.is_dir():
+        parser.error(f"--plot {args.plot}: there is no folder {args.plot.parent}; make it first")
     with tempfile.TemporaryDirectory(prefix="netflixdask-bench-") as temporary:
         work = args.workdir or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
@@ -372,8 +404,12 @@ def main() -> None:
                     nd.synth(path, layout="store", **sizes)
             return open_store(path)
 
-        if not args.skip_ten_million:
-            ten_million(bench, store(args.store, "ten-million", TEN_MILLION), args.factors)
+        if args.plot or not args.skip_ten_million:
+            smaller = store(args.store, "ten-million", TEN_MILLION)
+            if not args.skip_ten_million:
+                ten_million(bench, smaller, args.factors)
+            if args.plot:
+                plot(bench, smaller, args.plot_factors, args.plot_epochs, args.plot)
         if args.prize or args.prize_store:
             wanted = [k for k in args.factors if k >= 50]
             prize(bench, store(args.prize_store, "prize", PRIZE), wanted)

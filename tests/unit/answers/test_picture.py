@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,11 +20,9 @@ from netflixdask.stages.canopy import CanopyConfig, canopy
 from netflixdask.stages.synth import SynthConfig, synth
 from netflixdask.store import Artifact
 from netflixdask.store.artifacts import new_artifact
+from tests.browser import CHROMIUM, browse, said
 
 EVIL = 'The </script><b>Bold & "Brave"</b> Été'
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 TABLES = ("canopies", "centers", "clusters", "seeds", "map", "items")
 
 
@@ -97,21 +93,6 @@ def test_bins_double() -> None:
     assert bin_edges(9) == [0, 1, 2, 3, 5, 9, 17]
 
 
-def browse(page: Path, tmp_path: Path, *options: str, fragment: str = "") -> str:
-    """Open a page in a real browser, without a window and a network; return what it prints."""
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
-            "--window-size=1500,1180", "--virtual-time-budget=20000",
-            f"--user-data-dir={tmp_path / 'profile'}", *options, page.as_uri() + fragment,
-        ],
-        capture_output=True, encoding="utf-8", timeout=120, check=True,
-    )  # fmt: skip
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no browser: there is no chromium or google-chrome")
 def test_a_browser_draws_it(artifact: Artifact, written: Path, tmp_path: Path) -> None:
@@ -141,10 +122,3 @@ def test_a_browser_draws_it(artifact: Artifact, written: Path, tmp_path: Path) -
     browse(written, tmp_path, f"--screenshot={shot}", fragment=fragment)
     assert shot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert shot.stat().st_size > 40_000  # an empty page packs to a few kilobytes
-
-
-def said(page: str, name: str) -> int:
-    """Return a number that the page's script left on its body."""
-    found = re.search(rf'<body[^>]*data-{name}="(\d+)"', page)
-    assert found is not None, page[-2000:]
-    return int(found[1])
