@@ -14,7 +14,7 @@ from netflixdask.cluster import files, standing
 from netflixdask.cluster.agree import check_versions
 from netflixdask.cluster.connect import OwningClient, connect
 from netflixdask.cluster.laptop import laptop_client
-from netflixdask.cluster.starters import start_cluster, wait_for_workers
+from netflixdask.cluster.starters import close_cluster, start_cluster, wait_for_workers
 from netflixdask.errors import ConfigError
 from netflixdask.progress import say
 
@@ -152,7 +152,7 @@ def _of_file(path: Path) -> distributed.Client:
         wait_for_workers(cluster, config)
         client = OwningClient(cluster)
     except BaseException:
-        cluster.close()
+        close_cluster(cluster)
         raise
     try:
         check_versions(client, str(path), strict=strict)

@@ -6,10 +6,12 @@ import contextlib
 import logging
 import socket
 import ssl
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import distributed
+from distributed.versions import VersionMismatchWarning
 
 from netflixdask.cluster.agree import check_versions
 from netflixdask.errors import ClusterError, NoSchedulerError
@@ -18,7 +20,23 @@ CONNECT_TIMEOUT = "10s"
 PROBE_SECONDS = 5.0
 
 
-class OwningClient(distributed.Client):
+class CarefulClient(distributed.Client):
+    """A client that is closed at once when it cannot connect.
+
+    Otherwise its thread goes on, and Python's collector closes it later, at any moment: while
+    another client starts that is a deadlock, as Dask holds the lock there that closing needs.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.close()
+            raise
+
+
+class OwningClient(CarefulClient):
     """A client that closes its cluster when it is closed."""
 
     def __init__(self, cluster: Any) -> None:
@@ -56,10 +74,9 @@ def connect(
     """
     with _silent():
         try:
-            client = distributed.Client(
-                address, security=security, timeout=timeout or CONNECT_TIMEOUT
-            )
-        except (OSError, TimeoutError, TypeError, RuntimeError) as error:
+            client = CarefulClient(address, security=security, timeout=timeout or CONNECT_TIMEOUT)
+        except (OSError, TimeoutError, TypeError, RuntimeError, ValueError) as error:
+            # ValueError: a plain scheduler's greeting came before the handshake of TLS.
             raise NoSchedulerError(
                 _why(address, security, error, timeout or CONNECT_TIMEOUT)
             ) from error
@@ -77,12 +94,14 @@ def connect(
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Silence Dask's log: the one error says what matters."""
+    """Silence Dask's log and its table of versions: the one error says what matters."""
     logger = logging.getLogger("distributed")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            yield
     finally:
         logger.setLevel(level)
 

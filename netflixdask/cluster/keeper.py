@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from netflixdask.cluster import files, standing
-from netflixdask.cluster.starters import start_cluster, wait_for_workers
+from netflixdask.cluster.starters import close_cluster, start_cluster, wait_for_workers
 from netflixdask.errors import NetflixDaskError
 
 WATCH = 1.0  # seconds between two looks at the scheduler
@@ -66,7 +66,7 @@ def _keep(file: str, folder: Path, told: threading.Event) -> None:
             if cluster.status.name != "running":
                 return
     finally:
-        cluster.close()
+        close_cluster(cluster)
 
 
 def _dashboard(config: files.StartedCluster, cluster: Any) -> dict[str, str]:

@@ -26,10 +26,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import distributed
 import psutil
 
 from netflixdask.cluster import files
+from netflixdask.cluster.connect import connect
 from netflixdask.errors import ClusterError, ConfigError
 
 MARK = "NETFLIXDASK_KEEPER"  # in the environment of the keeper and of all that it starts
@@ -107,6 +107,8 @@ def up(file: str | Path) -> tuple[Standing, bool]:
         found = running(file)
         if found is not None:
             return found, False
+        if (lost := _read(folder)) is not None:
+            _close_remains(lost, config)
         _sweep(folder)
         log = os.open(folder / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         command = [sys.executable, "-m", "netflixdask.cluster.keeper"]
@@ -142,12 +144,13 @@ def down(file: str | Path) -> Standing | None:
     folder = state_folder(file)
     if not folder.is_dir():
         return None
+    lock = folder / "keeper.lock"
     with _one_at_a_time(folder):
         recorded = _read(folder)
         found = running(file)
-        if recorded is not None and found is None:
-            _close_remains(recorded, config)
-        _end(folder, None if found is None else found.pid)
+        if recorded is not None and found is None and _close_remains(recorded, config):
+            found = recorded
+        _end(folder, found.pid if found is not None and is_locked(lock) else None)
         for name in ("cluster.json", "failed.json"):
             (folder / name).unlink(missing_ok=True)
     return found
@@ -278,14 +281,21 @@ def _sweep(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _close_remains(recorded: Standing, config: files.StartedCluster) -> None:
-    """Close what runs on other hosts and has lost its keeper, if its scheduler still answers."""
-    security = None if config.tls is None else config.tls.security()
-    with contextlib.suppress(Exception):
-        client = distributed.Client(
-            recorded.address, security=security, timeout="5s", set_as_default=False
-        )
+def _close_remains(recorded: Standing, config: files.StartedCluster) -> bool:
+    """Close what runs on other hosts and has lost its keeper, if its scheduler still answers.
+
+    The rest ends by itself: processes of this host with the keeper, jobs without their scheduler.
+    """
+    if not isinstance(config, files.SshCluster):
+        return False
+    try:
+        security = None if config.tls is None else config.tls.security()
+        client = connect(recorded.address, security, check=False, timeout="5s")
         client.shutdown()
+        client.close()
+    except Exception:
+        return False
+    return True
 
 
 def as_dict(standing: Standing) -> dict[str, Any]:

@@ -5,10 +5,12 @@ The cluster lives as long as the process that started it, or until it is closed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +30,8 @@ from netflixdask.cluster.laptop import (
     worker_settings,
 )
 from netflixdask.errors import ClusterError, ConfigError
+
+SLURM_SECONDS = 30  # for one question
 
 
 def start_cluster(config: files.StartedCluster, logs: Path | None = None) -> Any:
@@ -74,6 +78,12 @@ def wait_for_workers(cluster: Any, config: files.StartedCluster) -> None:
                 f"{there} of {wanted} workers came within {config.start_timeout:g} s; "
                 f"{_advice(config)} (start_timeout = waits longer)"
             ) from None
+
+
+def close_cluster(cluster: Any) -> None:
+    """Close a cluster, whatever state it is in; an error on the way hides no other."""
+    with contextlib.suppress(Exception):
+        cluster.close()
 
 
 def n_workers(config: files.StartedCluster) -> int:
@@ -154,6 +164,7 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
             )
     from dask_jobqueue import SLURMCluster
 
+    _ask_slurm()
     per_job = config.workers_per_job
     settings = {**worker_settings(config.environment), **_tls_settings(config)}
     with dask.config.set(settings):
@@ -186,6 +197,23 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
         )
         cluster.scale(jobs=config.workers // per_job)
     return cluster
+
+
+def _ask_slurm() -> None:
+    """Ask SLURM for its queues: jobs that cannot be submitted would only be waited for."""
+    try:
+        done = subprocess.run(
+            ["squeue", "--noheader", "--me"],  # noqa: S607 - wherever the site has it
+            capture_output=True,
+            text=True,
+            timeout=SLURM_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterError(f"SLURM does not answer (squeue: {error})") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ClusterError(f"SLURM does not answer ({said}); expected that 'squeue --me' works")
 
 
 def _where_workers_listen(config: files.SlurmCluster) -> list[str]:
