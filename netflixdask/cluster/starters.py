@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -166,6 +165,7 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
 
     _ask_slurm()
     per_job = config.workers_per_job
+    silent = [] if logs is not None else ["-o /dev/null", "-e /dev/null"]
     settings = {**worker_settings(config.environment), **_tls_settings(config)}
     with dask.config.set(settings):
         inherited = dask.config.serialize(dask.config.global_config)
@@ -183,9 +183,9 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
             python=config.python or sys.executable,
             death_timeout=config.start_timeout,
             local_directory=_text(config.scratch),
-            log_directory=os.devnull if logs is None else str(logs),
+            log_directory=_text(logs),
             job_name="netflixdask",
-            job_extra_directives=list(config.directives),
+            job_extra_directives=[*config.directives, *silent],
             worker_extra_args=_where_workers_listen(config),
             job_script_prologue=[*config.prologue, *_exports(variables)],
             scheduler_options={
