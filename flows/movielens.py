@@ -62,15 +62,7 @@ def main(flow: Flow, config: MovieLensConfig) -> None:
         rows = []
         for fold, store in folds.items():
             model = build(name, config)
-            fitted = flow.step(
-                f"model-{name}-{fold}",
-                lambda out, model=model, store=store: model.fit(store, rng=config.seed).save(
-                    out, overwrite=True
-                ),
-                reads={"store": store},
-                config={"rng": config.seed} | model.config.model_dump(),
-                load=nd.load_model,
-            )
+            fitted = flow.fit(f"model-{name}-{fold}", model, store, rng=config.seed)
             found = flow.step(
                 f"metrics-{name}-{fold}",
                 lambda out, fitted=fitted, store=store: nd.evaluate(

@@ -74,13 +74,7 @@ def main(flow: Flow, config: NetflixPrizeConfig) -> None:
         "als": nd.ALS(n_factors=config.n_factors, reg=config.reg, epochs=config.epochs),
     }
     for name, model in models.items():
-        models[name] = flow.step(
-            f"model-{name}",
-            lambda out, model=model: model.fit(store, rng=config.seed).save(out, overwrite=True),
-            reads={"store": store},
-            config={"rng": config.seed} | model.config.model_dump(),
-            load=nd.load_model,
-        )
+        models[name] = flow.fit(f"model-{name}", model, store, rng=config.seed)
         if "probe" in store.holdouts:
             found = flow.step(
                 f"metrics-{name}",

@@ -84,13 +84,7 @@ def main(flow: Flow, config: QuickstartConfig) -> None:
     }
     scores = []
     for name, model in models.items():
-        fitted = flow.step(
-            f"model-{name}",
-            lambda out, model=model: model.fit(store, rng=seed).save(out, overwrite=True),
-            reads={"store": store},
-            config={"model": name, "rng": seed} | model.config.model_dump(),
-            load=nd.load_model,
-        )
+        fitted = flow.fit(f"model-{name}", model, store, rng=seed, config={"model": name})
         metrics = flow.step(
             f"metrics-{name}",
             lambda out, fitted=fitted: nd.evaluate(

@@ -39,8 +39,12 @@ def fit(
     rng: Annotated[int, typer.Option(help="Seed of what the model draws.")] = 0,
     folds: Annotated[int | None, typer.Option(help="Cross-validate in so many folds.")] = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on from OUT.checkpoint, which an interrupted fit left.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Insist on OUT.checkpoint, which an interrupted fit left, or start anew. "
+            "Left out: go on from it if it is of this fit."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,

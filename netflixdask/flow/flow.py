@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 from netflixdask import __version__
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError, InputError, StoreError
+from netflixdask.models import Estimator, load_model
 from netflixdask.progress import say
 from netflixdask.store.artifacts import now, open_artifact
 from netflixdask.store.manifest import MANIFEST, digest, write_json
+from netflixdask.store.ratings import RatingsStore
 
 Output = TypeVar("Output")
 RECORDED = ("dask", "distributed", "numpy", "pandas", "pyarrow", "numba")
@@ -103,6 +105,35 @@ class Flow:
         status = "skipped" if reason is None else "done"
         self._note(name, path, status, start, output)
         return output
+
+    def fit(
+        self,
+        name: str,
+        model: Estimator,
+        store: RatingsStore,
+        *,
+        rng: int,
+        config: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Fit a model to a store, or load it; an interrupted fit goes on from its checkpoint.
+
+        Args:
+            name: the step's name.
+            model: what to fit.
+            store: whose training ratings.
+            rng: seed.
+            config: what else tells this step from another one.
+
+        Returns:
+            The fitted model, loaded.
+        """
+
+        def make(out: Path) -> None:
+            kept = out.with_name(f"{out.name}.checkpoint") if model.checkpoints else None
+            model.fit(store, rng=rng, checkpoint=kept).save(out, overwrite=True)
+
+        told = {**(config or {}), "rng": rng, **model.config.model_dump()}
+        return self.step(name, make, reads={"store": store}, config=told, load=load_model)
 
     def result(self, name: str, value: Any) -> None:
         """Keep a figure (JSON-like) of the run for its summary and ``run.json``."""

@@ -40,6 +40,7 @@ from netflixdask.models.side import (
     join,
     localize,
 )
+from netflixdask.progress import say
 from netflixdask.store import RatingBlock
 
 LEAST_GAIN = 1e-5
@@ -62,7 +63,8 @@ class Loop:
     """Ratings by user that are held out, cut like the blocks by user; none = no early stop."""
     n_held: int = 0
     checkpoint: Checkpoint | None = None
-    resume: bool = False
+    resume: bool | None = None
+    """Go on from the checkpoint: None = if it is of this fit and not after its end."""
 
 
 class Outcome(NamedTuple):
@@ -177,14 +179,9 @@ class _Run:
         loop, engine = self.loop, self.engine
         done = 0
         items: list[Handle] = []
-        start = loop.checkpoint.load() if loop.checkpoint and loop.resume else None
+        start = self._saved()
         if start is not None:
             done, self.rows = start.epoch, start.rows
-            if done >= loop.epochs:
-                raise ConfigError(
-                    f"epochs = {loop.epochs}: the checkpoint to resume from was written after "
-                    f"epoch {done}; ask for more epochs, or do not resume"
-                )
             if start.best is not None:
                 self.best = (
                     start.best[0],
@@ -221,6 +218,25 @@ class _Run:
         last_users = join(found[: len(src)], self.n_users)
         last_items = join(found[len(src) :], self.n_items)
         return Outcome(last_users, last_items, _frame(self.rows))
+
+    def _saved(self) -> Progress | None:
+        """Return the progress to go on from, if there is one."""
+        kept, loop = self.loop.checkpoint, self.loop
+        if kept is None or loop.resume is False:
+            return None
+        if loop.resume is None:
+            found = kept.load_own()
+            if found is None or found.epoch >= loop.epochs:
+                return None
+            say(f"{kept.path}: going on after epoch {found.epoch}")
+            return found
+        found = kept.load()
+        if found is not None and found.epoch >= loop.epochs:
+            raise ConfigError(
+                f"epochs = {loop.epochs}: the checkpoint to resume from was written after "
+                f"epoch {found.epoch}; ask for more epochs, or do not resume"
+            )
+        return found
 
     def _submit(self, fn: Any, *args: Any, step: str, index: tuple[int, ...]) -> Handle:
         return self.engine.submit(fn, *args, name=f"{self.name}-{step}", index=index)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from netflixdask import cluster
+from netflixdask import __version__, cluster
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError, InputError, ModelFitError, NotFittedError, StoreError
 from netflixdask.mapreduce import DaskEngine, Engine, use_engine
@@ -79,7 +79,7 @@ class Estimator(ABC):
         self._catalogue: Catalogue | None = None
         self._rated: Rated | None = None
         self._checkpoint: Path | None = None
-        self._resume = False
+        self._resume: bool | None = None
 
     @abstractmethod
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
@@ -103,7 +103,7 @@ class Estimator(ABC):
         rng: int = 0,
         *,
         checkpoint: str | Path | None = None,
-        resume: bool = False,
+        resume: bool | None = None,
     ) -> Self:
         """Learn from all training ratings of ``store``; return the model itself.
 
@@ -115,9 +115,10 @@ class Estimator(ABC):
                 ``user_num, item_num, rating``, then kept in a temporary store for the call).
             rng: seed, 0 .. 2**63 - 1; models without randomness ignore it.
             checkpoint: folder for the progress of the fit, written every ``checkpoint_every``
-                epochs and removed in the end; what it holds already is replaced.
-            resume: go on from what the folder holds, if anything. The result is that of a fit
-                that was never interrupted, bit for bit.
+                epochs and removed in the end.
+            resume: go on from what the folder holds, if anything: the result is that of a fit
+                that was never interrupted, bit for bit. True refuses what another fit left there,
+                False replaces whatever is there; by default what this fit has left is taken up.
 
         Raises:
             ConfigError: if a checkpoint is asked of a model that has no epochs.
@@ -294,8 +295,8 @@ class Estimator(ABC):
         return digest([self.name, self.config.model_dump(mode="json"), made_of])
 
     @property
-    def resumes(self) -> bool:
-        """Whether the fit goes on from its checkpoint."""
+    def resumes(self) -> bool | None:
+        """Whether the fit goes on from its checkpoint; None = if it is its own."""
         return self._resume
 
     def checkpoint_of(self, store: RatingsStore, seed: int) -> Checkpoint | None:
@@ -304,7 +305,8 @@ class Estimator(ABC):
             return None
         options = self.config.model_dump(mode="json", exclude={"cold_start", "exchange", "epochs"})
         return Checkpoint(
-            self._checkpoint, digest([self.name, options, store.fingerprint, str(seed)])
+            self._checkpoint,
+            digest([__version__, self.name, options, store.fingerprint, str(seed)]),
         )
 
     def scorer_(self) -> Scorer:

@@ -87,6 +87,13 @@ class Checkpoint:
         rows: list[dict[str, Any]] = artifact.table("history").to_pylist()
         return Progress(stats["epoch"], users, rows, best)
 
+    def load_own(self) -> Progress | None:
+        """Read the progress of this fit; None if there is none, of another fit, or damaged."""
+        try:
+            return self.load()
+        except StoreError:
+            return None
+
     def remove(self) -> None:
         """Remove the folder: the fit is done."""
         shutil.rmtree(self.path, ignore_errors=True)

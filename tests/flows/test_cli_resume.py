@@ -44,7 +44,7 @@ def test_a_killed_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     process.wait()
     assert not (tmp_path / "model").exists()
     assert 6 <= epoch_of(tmp_path / "model.checkpoint") < 30
-    assert run([*FIT, *MORE, "--cluster", "sequential", "--resume"]) == 0
+    assert run([*FIT, *MORE, "--cluster", "sequential"]) == 0
     assert not (tmp_path / "model.checkpoint").exists()
     resumed = nd.load_model(tmp_path / "model")
     whole = ("fit", "als", "store", "whole", *FIT[4:])

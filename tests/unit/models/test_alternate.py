@@ -87,6 +87,25 @@ def test_another_fits_checkpoint_is_refused(store, tmp_path, monkeypatch):
         nd.ItemMean().fit(store, checkpoint=path)
 
 
+def test_by_itself_a_fit_goes_on_from_its_own_checkpoint_only(store, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "checkpoint"
+    fit_until(monkeypatch, store, 6, path)
+    with quiet(False):
+        found = nd.ALS(**OPTIONS).fit(store, rng=3, checkpoint=path)
+    assert f"{path}: going on after epoch 4" in capsys.readouterr().err
+    assert_same_bits(found, nd.ALS(**OPTIONS).fit(store, rng=3))
+    for options, resume in (({"reg": 0.06}, None), ({"epochs": 4}, None), ({}, False)):
+        fit_until(monkeypatch, store, 6, path)
+        chosen = {**OPTIONS, **options}
+        with quiet(False):
+            found = nd.ALS(**chosen).fit(store, rng=3, checkpoint=path, resume=resume)
+        assert "going on" not in capsys.readouterr().err
+        assert_same_bits(found, nd.ALS(**chosen).fit(store, rng=3))
+    fit_until(monkeypatch, store, 6, path)
+    (path / "users.parquet").write_bytes(b"PAR1")
+    assert_same_bits(nd.ALS(**OPTIONS).fit(store, rng=3, checkpoint=path), found)
+
+
 def test_resuming_from_nothing_begins(store, tmp_path):
     expected = nd.ALS(**OPTIONS).fit(store)
     path = tmp_path / "none"
