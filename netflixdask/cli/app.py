@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import traceback
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import typer
 from netflixdask import __version__
 from netflixdask.cli import answer, cluster, data, factors, fit, flows, stage, store
 from netflixdask.cli.common import interruptible
-from netflixdask.errors import NetflixDaskError
+from netflixdask.errors import ClusterError, InputError, NetflixDaskError
 from netflixdask.progress import console
 from netflixdask.store.room import full_disk, full_sentence
 
@@ -86,6 +87,8 @@ def run(arguments: list[str]) -> int:
     except NetflixDaskError as error:
         _debug()
         _say(f"error: {as_options(str(error))}")
+        if isinstance(error, ClusterError) and not isinstance(error, InputError):
+            _say(f"again: {shlex.join(['netflixdask', *arguments])}")
         return error.exit_code
     except PermissionError as error:
         _debug()

@@ -29,6 +29,7 @@ CALMER = {
     "distributed.worker.profile.interval": ("10ms", "100ms"),
     "distributed.admin.tick.interval": ("20ms", "200ms"),
 }
+WORKER_TIMEOUT = "2 minutes"  # of the laptop: a worker that says nothing is taken for dead
 NO_WORKERS_TIMEOUT = "5 minutes"  # of the laptop: a worker starts in seconds
 WORKER_ENVIRONMENT: dict[str, str | int] = {
     # Parallelism comes from tasks: one numba thread each, like the BLAS (set by Dask).
@@ -114,6 +115,7 @@ def start_here(
         **worker_settings(environment),
         # A worker that dies while it starts is not started again: an error, not a wait for ever.
         "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
+        "distributed.scheduler.worker-ttl": WORKER_TIMEOUT,
     }
     with dask.config.set(settings), _environ_kept(), warnings.catch_warnings():
         # The port was free a moment ago; now another one is used.

@@ -98,8 +98,12 @@ class Engine(Protocol):
     def gather(self, handles: Sequence[Handle]) -> list[Any]:
         """Return the values, in order; the first failure is raised."""
 
-    def stage(self, name: str) -> Any:
-        """Enter a stage: a span on the dashboard and a progress line on the terminal."""
+    def stage(self, name: str, *, lower: str = "") -> Any:
+        """Enter a stage: a span on the dashboard and a progress line on the terminal.
+
+        ``lower`` names the options that lower what its tasks hold, for the error of workers that
+        had too little memory.
+        """
 
 
 def run(

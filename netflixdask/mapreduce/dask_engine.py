@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask
 import distributed
 
 from netflixdask.errors import ClusterError, NetflixDaskError, StageError
+from netflixdask.mapreduce import faults
 from netflixdask.progress import StageProgress, is_quiet
 
 POLL_SECONDS = 0.25
@@ -27,18 +31,18 @@ class DaskEngine:
         self.client = client
         self._run = uuid.uuid4().hex[:6]
         self._count = itertools.count()
-        self._stages: list[tuple[StageProgress, list[Any]]] = []
+        self._stages: list[_Stage] = []
+        self._lost = ""
 
     @property
     def n_workers(self) -> int:
         """Worker processes, now."""
-        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        return max(1, int(self._identity(0)["n_workers"]))
 
     @property
     def n_threads(self) -> int:
         """Threads of all workers, now."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return max(1, sum(worker["nthreads"] for worker in workers))
+        return max(1, int(self._identity(0)["total_threads"]))
 
     def submit(
         self,
@@ -53,8 +57,9 @@ class DaskEngine:
         # The group is the key's text: one a stage and call, "als-user-3f9a12x7".
         key = (f"{name}-{self._run}x{next(self._count)}", *where)
         if self._stages:
-            self._stages[-1][1].append(key)
-        return self.client.submit(fn, *args, key=key, pure=False, priority=-rank)
+            self._stages[-1].keys.append(key)
+        with self._connected():
+            return self.client.submit(fn, *args, key=key, pure=False, priority=-rank)
 
     def put(self, value: Any, *, name: str) -> distributed.Future:
         """Hand ``value`` over as a task, which a lost worker's successor can run again.
@@ -73,30 +78,25 @@ class DaskEngine:
 
         Raises:
             NetflixDaskError: as the task raised it, or a :class:`StageError` that names the stage.
+            ClusterError: if the scheduler is gone, or nobody is there to do the tasks; how long
+                that takes at most is said in :mod:`netflixdask.mapreduce.faults`.
         """
         futures = [handle for handle in handles if isinstance(handle, distributed.Future)]
-        stage = self._stages[-1][0].name if self._stages else "run"
+        stage = self._name
         try:
             self._wait(futures)
-            values = iter(self.client.gather(futures))
+            fetch = functools.partial(self.client.gather, futures, asynchronous=True)
+            values = iter(self._ask(fetch, timeout=faults.FETCH_TIMEOUT))
+        except ClusterError:
+            raise
         except (NetflixDaskError, KeyboardInterrupt):
             self._cancel(futures)
             raise
         except distributed.KilledWorker as error:
             self._cancel(futures)
-            raise StageError(
-                f"{stage}: the workers died again and again on task {error.task!r}; most often "
-                "this is memory: give the workers more (memory_limit=) or use fewer threads"
-            ) from error
-        except (distributed.CancelledError, OSError) as error:
-            if isinstance(error, OSError) and self.client.status == "running":
-                self._cancel(futures)  # the task's own: a full disk, a missing file
-                raise StageError(f"{stage}: {type(error).__name__}: {error}") from error
-            raise ClusterError(
-                f"{stage}: the scheduler at {self.client._start_arg or 'laptop'} is gone "
-                f"({type(error).__name__}); start it and run the same command again: complete "
-                "stages are skipped"
-            ) from error
+            events = self._ask(self.client.scheduler.events, topic=faults.OVER_MEMORY)
+            lower = self._stages[-1].lower if self._stages else ""
+            raise faults.workers_died(stage, error, events, lower) from error
         except Exception as error:
             self._cancel(futures)
             raise StageError(f"{stage}: {type(error).__name__}: {error}") from error
@@ -105,22 +105,45 @@ class DaskEngine:
         ]
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[StageProgress]:
+    def stage(self, name: str, *, lower: str = "") -> Iterator[StageProgress]:
         """Enter a span and a progress line; log the stage's start and end on the scheduler."""
-        self.client.log_event(TOPIC, {"stage": name, "event": "start"})
+        self._log(name, "start")
         with distributed.span(name), StageProgress(name) as progress:
-            self._stages.append((progress, []))
+            self._stages.append(_Stage(progress, lower))
             try:
                 yield progress
             finally:
                 self._stages.pop()
                 with contextlib.suppress(Exception):
-                    self.client.log_event(TOPIC, {"stage": name, "event": "end"})
+                    self._log(name, "end")
+
+    def _log(self, stage: str, event: str) -> None:
+        log = self.client.scheduler.log_event
+        self._ask(log, stage, topic=TOPIC, msg={"stage": stage, "event": event})
+
+    def each_worker(self, fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        """Return what ``fn(*args)`` gives on every worker, by "NAME at ADDRESS".
+
+        A worker that fails has its error there; of a cluster in which one does not answer within
+        ``faults.WORKER_ANSWERS`` nothing is returned.
+        """
+        run = functools.partial(self.client.run, fn, *args, on_error="return", asynchronous=True)
+        with self._connected():
+            try:
+                found = self.client.sync(run, callback_timeout=faults.WORKER_ANSWERS)
+            except TimeoutError:
+                return {}
+        workers = self._identity(-1)["workers"]
+        return {
+            f"{workers[address]['name']} at {address}" if address in workers else address: value
+            for address, value in found.items()
+        }
 
     def _wait(self, futures: list[distributed.Future]) -> None:
         # Polled: a `distributed.wait` that times out leaves a reference cycle that holds the
         # futures, and with them blocks on the workers, until Python's collector comes by.
-        shown = time.monotonic()
+        shown = looked = time.monotonic()
+        idle: float | None = None
         for future in futures:  # each look is at one: they are done when the last of them is
             pause = 0.0005
             while future.status == "pending":
@@ -131,23 +154,102 @@ class DaskEngine:
                         return  # gather raises it; the others are not waited for
                     self._show()
                     shown = time.monotonic()
+                if time.monotonic() - looked > faults.PULSE:
+                    idle = self._look(idle)
+                    looked = time.monotonic()
         self._show()
+
+    def _look(self, idle: float | None) -> float | None:
+        """Look whether anybody works; return since when nobody does."""
+        workers = self._identity(-1)["workers"].values()
+        if any(worker["status"] == "running" for worker in workers):
+            return None
+        now = time.monotonic()
+        if idle is None or now - idle < faults.WORKERS_TIMEOUT:
+            return now if idle is None else idle
+        limit = min((worker["memory_limit"] for worker in workers), default=0)
+        raise faults.no_workers(self._name, self._address, len(workers), limit)
+
+    def _identity(self, n_workers: int) -> dict[str, Any]:
+        found: dict[str, Any] = self._ask(self.client.scheduler.identity, n_workers=n_workers)
+        return found
+
+    def _ask(
+        self,
+        fn: Callable[..., Any],
+        stage: str = "",
+        *,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Ask the scheduler something, and wait no longer than is stated."""
+        seconds = timeout or faults.SCHEDULER_TIMEOUT
+        with self._connected(stage):
+            try:
+                return self.client.sync(fn, callback_timeout=seconds, **options)
+            except TimeoutError as error:
+                if self.client.status == "running":
+                    raise self._gone(f"it has not answered for {seconds:g} s", stage) from error
+                raise
+
+    @contextlib.contextmanager
+    def _connected(self, stage: str = "") -> Iterator[None]:
+        """Tell a lost scheduler from what may go wrong else."""
+        if self._lost or self.client.status != "running":
+            raise self._gone(self._lost or "the connection is closed", stage)
+        try:
+            yield
+        except NetflixDaskError:
+            raise
+        except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
+            raise self._gone(type(error).__name__, stage) from error
+        except Exception as error:
+            if self.client.status == "running":
+                raise  # the task's own: a full disk, a missing file
+            raise self._gone(type(error).__name__, stage) from error
+
+    def _gone(self, why: str, stage: str = "") -> ClusterError:
+        # Dask goes on trying, and would say so at the end, in the middle of another line.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+        self._lost = why
+        return faults.scheduler_gone(stage or self._name, self._address, why)
+
+    @property
+    def _name(self) -> str:
+        return self._stages[-1].progress.name if self._stages else "between two stages"
+
+    @property
+    def _address(self) -> str:
+        start = self.client._start_arg
+        return start if isinstance(start, str) else "laptop"
 
     def _show(self) -> None:
         if is_quiet() or not self._stages:
             return
-        progress, keys = self._stages[-1]
-        if not progress.visible:
+        stage = self._stages[-1]
+        if not stage.progress.visible:
             return
-        states = self.client.sync(self.client.scheduler.get_task_status, keys=keys)
+        states = self._ask(self.client.scheduler.get_task_status, keys=stage.keys)
         waiting = sum(
             state in ("waiting", "processing", "queued", "no-worker") for state in states.values()
         )
-        progress.update(len(keys) - waiting, len(keys))
+        stage.progress.update(len(stage.keys) - waiting, len(stage.keys))
 
     def _cancel(self, futures: list[distributed.Future]) -> None:
+        cancel = functools.partial(self.client.cancel, futures, force=True, asynchronous=True)
         with contextlib.suppress(Exception):
-            self.client.cancel(futures, force=True)
+            self._ask(cancel)
+
+
+@dataclass
+class _Stage:
+    """A stage that is open."""
+
+    progress: StageProgress
+    lower: str
+    """Options that lower what its tasks need."""
+    keys: list[Any] = field(default_factory=list)
+    """Of its tasks until now."""
 
 
 def _value(value: Any) -> Any:

@@ -47,7 +47,7 @@ class SequentialEngine:
         return list(handles)
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[StageProgress]:
+    def stage(self, name: str, *, lower: str = "") -> Iterator[StageProgress]:
         """Show one progress line."""
         outer, self._done = self._progress, 0
         with StageProgress(name) as progress:

@@ -114,7 +114,7 @@ class FactorModel(Estimator):
             patience: epochs without a better validation error after which to stop.
         """
         config = self.config
-        with engine.stage(self.name) as progress:
+        with engine.stage(self.name, lower="n_factors=, exchange='routed'") as progress:
             by_user, by_item = rating_blocks(store, engine, split=validation == 0)
             loop = Loop(
                 config.epochs,

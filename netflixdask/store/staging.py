@@ -26,6 +26,7 @@ from netflixdask.progress import say
 from netflixdask.store.locking import STAGING, label, refuse_busy, writing
 from netflixdask.store.manifest import MANIFEST, write_json
 from netflixdask.store.room import bytes_below, full_disk, full_sentence
+from netflixdask.store.visible import check_seen
 
 GENERATION = re.compile(r"gen-\d{6,}")
 _HALF = re.compile(r"\.manifest\.json\.\d+\.tmp")
@@ -55,6 +56,7 @@ def staged(path: Path, check: Callable[[Path], None]) -> Iterator[Staged]:
     Raises:
         StoreError: if ``check`` refuses it, or another run is writing there.
         StageError: if the disk was full.
+        ClusterError: if a worker does not see the folder.
     """
     check(path)
     with writing(path, make=True) as made:
@@ -70,6 +72,7 @@ def staged(path: Path, check: Callable[[Path], None]) -> Iterator[Staged]:
                 raise StoreError(
                     f"{path}: cannot be written in ({error.strerror}); choose another path"
                 ) from None
+            check_seen(stage.folder)
             yield stage
         except Exception as error:
             full = full_disk(error)

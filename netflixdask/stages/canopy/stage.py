@@ -137,7 +137,7 @@ def _from_pairs(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _F
             return sample.propose(items, lists, engine=engine)
 
         bounds = bounds_in_force(config, proposal)
-    with engine.stage("canopy-pairs"):
+    with engine.stage("canopy-pairs", lower="pair_bytes= of canopy"):
         pairs = sum_pairs(lists, bounds.t1, engine=engine)
     with engine.stage("canopy-select"):
         a, b, _ = pairs.near(bounds.t2)

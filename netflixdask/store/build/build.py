@@ -49,8 +49,10 @@ from netflixdask.store.readers.base import (
     Source,
 )
 from netflixdask.store.readers.frames import DaskChunk, FrameChunk
+from netflixdask.store.visible import check_seen
 
 BLOCK_RATINGS = 4_000_000
+_LOWER = "memory_limit=, block_ratings= and chunk_bytes= of ingest"
 CHUNK_BYTES = 16 << 20
 # Map tasks of a pass: enough to balance, few enough to hold tables once each; counting ids does.
 IDS_MAPS_A_THREAD, MAPS_A_THREAD = 4, 8
@@ -100,7 +102,9 @@ def build_from_source(
         plan = plan_shuffle(source, block_ratings, memory_limit, engine.n_threads)
         writer.expect(plan.disk)
         watched = watch(source.files)
-        with engine.stage("ingest") as progress:
+        raw = sorted({Path(f.local or f.path) for f in source.files if f.size})
+        check_seen(*(path for path in {*raw[:1], *raw[-1:]} if path.is_file()))
+        with engine.stage("ingest", lower=_LOWER) as progress:
             progress.note(plan.sentence())
             build = _Build(source, writer, engine, on_error, block_ratings, numbered, plan, base)
             return build.run(chunks, watched, config)

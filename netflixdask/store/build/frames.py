@@ -16,6 +16,7 @@ from netflixdask.errors import InputError
 from netflixdask.store.build.build import build_from_source
 from netflixdask.store.ratings import RatingsStore, open_store, store_of
 from netflixdask.store.readers import open_source
+from netflixdask.store.visible import check_seen
 
 COLUMNS = ("user_num", "item_num", "rating")
 
@@ -33,16 +34,18 @@ def as_store(
     Raises:
         InputError: if a column is missing.
         StoreError: if a path holds no store.
+        ClusterError: if a worker does not see it.
     """
+    opened: RatingsStore | None = None
     if isinstance(source, RatingsStore):
-        yield source
-        return
-    if isinstance(source, (str, Path)):
-        yield open_store(source)
-        return
-    known = store_of(source) if isinstance(source, dd.DataFrame) else None
-    if known is not None:
-        yield known
+        opened = source
+    elif isinstance(source, (str, Path)):
+        opened = open_store(source)
+    elif isinstance(source, dd.DataFrame):
+        opened = store_of(source)
+    if opened is not None:
+        check_seen(opened.path)
+        yield opened
         return
     frame: Any = source
     if frame.index.name in COLUMNS and frame.index.name not in frame.columns:
