@@ -10,7 +10,7 @@ from typing import Any
 
 import distributed
 
-from netflixdask.cluster import files, standing
+from netflixdask.cluster import files, standing, starters
 from netflixdask.cluster.agree import check_versions
 from netflixdask.cluster.connect import OwningClient, connect
 from netflixdask.cluster.laptop import laptop_client
@@ -93,23 +93,24 @@ def open_client(
     kind, workers, processes = _parse(address, workers, processes)
     if kind == "sequential":
         return NoCluster()
+    link = None
     if kind == "file":
-        client = _of_file(Path(str(address)))
+        client, link = _of_file(Path(str(address)))
     elif kind == "address":
         client = connect(str(address))
     else:
         client = laptop_client(workers, threads, memory_limit, processes)
     if not quiet:
-        announce(client)
+        announce(client, link)
     return client
 
 
-def announce(client: Any) -> None:
+def announce(client: Any, link: str | None = None) -> None:
     """Say on standard error where the dashboard is and how many threads work."""
     info = client.scheduler_info(n_workers=-1)["workers"].values()
     n_threads = sum(worker["nthreads"] for worker in info)
     size = f"{_counted(len(info), 'worker')}, {_counted(n_threads, 'thread')}"
-    say(f"dashboard {client.dashboard_link}  ({size})")
+    say(f"dashboard {link or client.dashboard_link}  ({size})")
 
 
 def _counted(n: int, noun: str) -> str:
@@ -135,18 +136,23 @@ def _parse(address: str | None, workers: int, processes: bool) -> tuple[str, int
     )
 
 
-def _of_file(path: Path) -> distributed.Client:
-    """Connect to the cluster of a file: the one that is up, or one for this client alone."""
+def _of_file(path: Path) -> tuple[distributed.Client, str | None]:
+    """Connect to the cluster of a file: the one that is up, or one for this client alone.
+
+    Returns:
+        The client, and where its dashboard is, if that is not where Dask thinks.
+    """
     config = files.read_cluster(path)
     strict = config.versions == "same"
     if isinstance(config, files.AddressCluster):
         security = None if config.tls is None else config.tls.security()
-        return connect(config.address, security, strict=strict)
+        return connect(config.address, security, strict=strict), None
     assert isinstance(config, files.StartedCluster)
     running = standing.running(path)
     if running is not None:
         security = None if config.tls is None else config.tls.security()
-        return connect(running.address, security, strict=strict)
+        client = connect(running.address, security, strict=strict)
+        return client, running.link()
     cluster = start_cluster(config)
     try:
         wait_for_workers(cluster, config)
@@ -159,4 +165,4 @@ def _of_file(path: Path) -> distributed.Client:
     except BaseException:
         client.close()
         raise
-    return client
+    return client, files.link_of(*starters.dashboard_of(cluster, config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import tomllib
 from collections.abc import Mapping
@@ -347,3 +348,9 @@ def listen_host(config: LaptopCluster | SlurmCluster) -> dict[str, str]:
     if config.interface is not None:
         return {"interface": config.interface}
     return {"host": config.host or LOOPBACK}
+
+
+def link_of(dashboard: str, host: str) -> str:
+    """Return a dashboard's link, with the host on whose loopback it is if that is not this one."""
+    here = host in (LOOPBACK, "localhost", socket.gethostname())
+    return dashboard if here or not dashboard else f"{dashboard} on {host}"

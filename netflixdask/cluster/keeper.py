@@ -13,10 +13,14 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
 
-from netflixdask.cluster import files, standing
-from netflixdask.cluster.starters import close_cluster, start_cluster, wait_for_workers
+from netflixdask.cluster import standing
+from netflixdask.cluster.starters import (
+    close_cluster,
+    dashboard_of,
+    start_cluster,
+    wait_for_workers,
+)
 from netflixdask.errors import NetflixDaskError
 
 WATCH = 1.0  # seconds between two looks at the scheduler
@@ -51,6 +55,7 @@ def _keep(file: str, folder: Path, told: threading.Event) -> None:
     cluster = start_cluster(config, logs=folder)
     try:
         wait_for_workers(cluster, config)
+        dashboard, dashboard_host = dashboard_of(cluster, config)
         found = standing.Standing(
             file=file,
             kind=str(getattr(config, "kind", "")),
@@ -59,7 +64,8 @@ def _keep(file: str, folder: Path, told: threading.Event) -> None:
             pid=os.getpid(),
             since=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             digest=digest,
-            **_dashboard(config, cluster),
+            dashboard=dashboard,
+            dashboard_host=dashboard_host,
         )
         standing.record(folder, "cluster.json", standing.as_dict(found))
         while not told.wait(WATCH):
@@ -67,16 +73,6 @@ def _keep(file: str, folder: Path, told: threading.Event) -> None:
                 return
     finally:
         close_cluster(cluster)
-
-
-def _dashboard(config: files.StartedCluster, cluster: Any) -> dict[str, str]:
-    """Return the link of the dashboard, and the host on whose loopback it is."""
-    services = cluster.scheduler_info.get("services", {})
-    link = f"http://127.0.0.1:{services['dashboard']}/status" if "dashboard" in services else ""
-    host = socket.gethostname()
-    if isinstance(config, files.SshCluster):
-        _, host, _ = files.split_host(config.scheduler or config.hosts[0])
-    return {"dashboard": link, "dashboard_host": host}
 
 
 if __name__ == "__main__":

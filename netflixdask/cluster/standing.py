@@ -61,6 +61,10 @@ class Standing:
     digest: str
     """Of the cluster file then."""
 
+    def link(self) -> str:
+        """Return where the dashboard is, for people."""
+        return files.link_of(self.dashboard, self.dashboard_host)
+
 
 def state_folder(file: str | Path) -> Path:
     """Return the folder with the state of the cluster of a file."""

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -77,6 +78,15 @@ def wait_for_workers(cluster: Any, config: files.StartedCluster) -> None:
                 f"{there} of {wanted} workers came within {config.start_timeout:g} s; "
                 f"{_advice(config)} (start_timeout = waits longer)"
             ) from None
+
+
+def dashboard_of(cluster: Any, config: files.StartedCluster) -> tuple[str, str]:
+    """Return the link of a cluster's dashboard, and the host on whose loopback it is."""
+    port = cluster.scheduler_info.get("services", {}).get("dashboard")
+    host = socket.gethostname()
+    if isinstance(config, files.SshCluster):
+        _, host, _ = files.split_host(config.scheduler or config.hosts[0])
+    return (f"http://{LOOPBACK}:{port}/status" if port else "", host)
 
 
 def close_cluster(cluster: Any) -> None:
@@ -279,5 +289,10 @@ def _advice(config: files.StartedCluster) -> str:
             "without a password"
         )
     if isinstance(config, files.SlurmCluster):
-        return "'squeue --me' and the logs of the jobs say what they wait for"
+        alone = (
+            ""
+            if config.listens_beyond()
+            else ("the scheduler listens on loopback, which no other node reaches: set interface; ")
+        )
+        return f"{alone}'squeue --me' and the logs of the jobs say what they wait for"
     return "is there enough memory, and is the port free?"
