@@ -79,6 +79,10 @@ hooks: $(VENV)/.installed ## run the checks of .pre-commit-config.yaml at every 
 bench: $(VENV)/.installed ## measure kernels and stages
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
+.PHONY: bench-plan
+bench-plan: $(VENV)/.installed ## compare what --plan says with what the verbs then take
+	$(BIN)/python tests/benchmarks/plan.py $(ARGS)
+
 .PHONY: bench-ingest
 bench-ingest: $(VENV)/.installed ## measure the ingest beside DuckDB (ARGS="--scale 0.01" is quick)
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)

@@ -10,7 +10,7 @@ import netflixdask as nd
 from netflixdask.cli import main as command_line
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError
-from netflixdask.flow import Flow
+from netflixdask.flow import Flow, FlowPlan
 
 FOLDS = ("u1", "u2", "u3", "u4", "u5")
 
@@ -106,6 +106,23 @@ def train_and_test(flow: Flow, config: MovieLensConfig, source: Path) -> dict[st
         load=nd.open_store,
     )
     return {"random": held_out}
+
+
+def plan(flow: FlowPlan, config: MovieLensConfig) -> None:
+    """Say what main would do, for --plan."""
+    if config.source is None:
+        raise ConfigError("movielens: --set source=FOLDER is missing")
+    source = config.source
+    if all((source / f"{fold}.base").exists() for fold in FOLDS):
+        folds = {fold: flow.ingest(f"store-{fold}", source, split=fold) for fold in FOLDS}
+    else:
+        store = flow.ingest("store", source)
+        folds = {"random": flow.split("split", store, how="random", fraction=0.1)}
+    for name in config.models:
+        for fold, store in folds.items():
+            model = build(name, config)
+            flow.fit(f"model-{name}-{fold}", model, store)
+            flow.evaluate(f"metrics-{name}-{fold}", model, store, "test", ranking=config.ranking)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import netflixdask as nd
 from netflixdask.cli import main as command_line
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError
-from netflixdask.flow import Flow
+from netflixdask.flow import Flow, FlowPlan
 
 
 class NetflixPrizeConfig(Config):
@@ -105,6 +105,24 @@ def main(flow: Flow, config: NetflixPrizeConfig) -> None:
         reads={"model": best},
         config={"n": config.top_n},
     )
+
+
+def plan(flow: FlowPlan, config: NetflixPrizeConfig) -> None:
+    """Say what main would do, for --plan."""
+    if config.source is None:
+        raise ConfigError("netflix_prize: --set source=FOLDER is missing")
+    store = flow.ingest("store", config.source)
+    flow.stats("stats", store)
+    if config.neighbors:
+        flow.similarity("neighbors", store, max_neighbors=50)
+    if config.canopies:
+        flow.canopy("canopies", store, n_clusters=config.n_clusters)
+    als = nd.ALS(n_factors=config.n_factors, reg=config.reg, epochs=config.epochs)
+    for name, model in {"bias": nd.BiasBaseline(), "als": als}.items():
+        flow.fit(f"model-{name}", model, store)
+        flow.evaluate(f"metrics-{name}", model, store, "probe", ranking=False)
+    flow.predict("predictions", als, store, "qualifying")
+    flow.recommend("recommendations", als, store, n=config.top_n)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import netflixdask as nd
 from netflixdask.cli import main as command_line
 from netflixdask.config import Config
-from netflixdask.flow import Flow
+from netflixdask.flow import Flow, FlowPlan
 from netflixdask.store import Artifact, open_artifact
 
 
@@ -116,6 +116,27 @@ def main(flow: Flow, config: QuickstartConfig) -> None:
     favourite = store.items.sort_by([("n_ratings", "descending")]).column("title")[0].as_py()
     near = nd.similar(neighbors, favourite, n=5)
     flow.result(f"most similar to {favourite}", near.to_dict("records"))
+
+
+def plan(flow: FlowPlan, config: QuickstartConfig) -> None:
+    """Say what main would do, for --plan."""
+    shape = config.model_dump(include={"n_ratings", "n_users", "n_items", "seed"})
+    store = flow.ingest("store", flow.synth("raw", **shape, layout="netflix"))
+    flow.stats("stats", store)
+    flow.split("split", store, how="last", n=5)
+    flow.similarity("neighbors", store, max_neighbors=20)
+    flow.canopy("canopies", store, n_clusters=config.n_clusters)
+    models = {
+        "item-mean": nd.ItemMean(),
+        "bias": nd.BiasBaseline(),
+        "knn": nd.ItemKNN(n_neighbors=40),
+        "als": nd.ALS(n_factors=config.n_factors, reg=0.1, epochs=10),
+    }
+    for name, model in models.items():
+        flow.fit(f"model-{name}", model, store)
+        flow.evaluate(f"metrics-{name}", model, store, "probe")
+    flow.recommend("recommendations", models["als"], store, n=10)
+    flow.predict("predictions", models["als"], store, "qualifying")
 
 
 def raw_text(path: Path) -> Artifact:

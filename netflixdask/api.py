@@ -12,10 +12,20 @@ import pyarrow as pa
 from netflixdask.errors import InputError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import BiasBaseline
+from netflixdask.plan import refuse
 from netflixdask.stages.canopy import CanopyConfig, Suggestion, blocking_recall, suggest_bounds
 from netflixdask.stages.canopy import canopy as run_canopy
+from netflixdask.stages.canopy.plan import plan_canopy
+from netflixdask.stages.plan import (
+    plan_split,
+    plan_stats,
+    plan_synth,
+    plan_transpose,
+    plan_user_neighbors,
+)
 from netflixdask.stages.similarity import Biases, SimilarityConfig
 from netflixdask.stages.similarity import item_similarity as run_similarity
+from netflixdask.stages.similarity.plan import plan_similarity
 from netflixdask.stages.split import SplitConfig
 from netflixdask.stages.split import split as run_split
 from netflixdask.stages.stats import stats as run_stats
@@ -32,6 +42,7 @@ from netflixdask.stages.user_neighbors import (
 from netflixdask.store.artifacts import Artifact, open_artifact
 from netflixdask.store.build import as_store
 from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.shape import Shape
 
 __all__ = [
     "blocking_recall",
@@ -78,6 +89,8 @@ def item_similarity(
         baseline = _biases(biases, ratings)
         if config.chosen.value == "residual" and baseline is None:
             baseline = BiasBaseline().fit(ratings).biases_
+        shape = Shape.of(ratings)
+        refuse("similarity", lambda on: plan_similarity(shape, config, on), engine, out)
         return run_similarity(
             ratings,
             Path(out),
@@ -149,6 +162,11 @@ def user_neighbors(
     with use_engine() as engine, as_store(store) as ratings:
         if out is not None:
             members = None if canopies is None else members_of(_canopies(canopies), ratings)
+            n = None if members is None else sum(len(some) for some in members)
+            shape = Shape.of(ratings)
+            refuse(
+                "user-neighbors", lambda on: plan_user_neighbors(shape, config, on, n), engine, out
+            )
             return neighbors_of_all(
                 ratings, Path(out), config, canopies=members, engine=engine, overwrite=overwrite
             )
@@ -186,7 +204,9 @@ def transpose(store: Ratings, out: str | Path, *, overwrite: bool = False) -> Ra
         out: the new store's folder.
         overwrite: replace what is there.
     """
-    with use_engine(), as_store(store) as ratings:
+    with use_engine() as engine, as_store(store) as ratings:
+        shape = Shape.of(ratings)
+        refuse("transpose", lambda on: plan_transpose(shape, on), engine, out)
         frame = ratings.ratings(by="item")
         user, item = (
             table.column(name).to_pandas().array
@@ -223,6 +243,8 @@ def canopy(store: Ratings, out: str | Path, *, overwrite: bool = False, **option
     """
     config = CanopyConfig.build(options.pop("config", None), **options)
     with use_engine() as engine, as_store(store) as ratings:
+        shape = Shape.of(ratings)
+        refuse("canopy", lambda on: plan_canopy(shape, config, on), engine, out)
         return run_canopy(ratings, Path(out), config, engine=engine, overwrite=overwrite)
 
 
@@ -258,6 +280,8 @@ def suggest_canopies(
 def stats(store: Ratings, out: str | Path, *, overwrite: bool = False) -> Artifact:
     """Write counts, means and histograms of items, users and the whole to ``out``."""
     with use_engine() as engine, as_store(store) as ratings:
+        shape = Shape.of(ratings)
+        refuse("stats", lambda on: plan_stats(shape, on), engine, out)
         return run_stats(ratings, Path(out), engine=engine, overwrite=overwrite)
 
 
@@ -275,6 +299,8 @@ def split(store: Ratings, out: str | Path, *, overwrite: bool = False, **options
     """
     config = SplitConfig.build(options.pop("config", None), **options)
     with use_engine() as engine, as_store(store) as ratings:
+        shape = Shape.of(ratings)
+        refuse("split", lambda on: plan_split(shape, config, on), engine, out)
         return run_split(ratings, Path(out), config, engine=engine, overwrite=overwrite)
 
 
@@ -287,5 +313,7 @@ def synth(out: str | Path, *, overwrite: bool = False, **options: Any) -> Any:
         options: fields of :class:`SynthConfig`, or ``config=`` such an object.
     """
     config = SynthConfig.build(options.pop("config", None), **options)
+    config.check()
     with use_engine() as engine:
+        refuse("synth", lambda on: plan_synth(config, on), engine, out)
         return run_synth(Path(out), config, engine=engine, overwrite=overwrite)

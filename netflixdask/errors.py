@@ -43,6 +43,10 @@ class StageError(NetflixDaskError):
     """A stage failed; the message names the stage and the block."""
 
 
+class RoomError(StageError):
+    """A stage that does not fit the workers' memory or the disk; it was not started."""
+
+
 class ClusterError(NetflixDaskError):
     """A scheduler went away, or it answered with other versions."""
 

@@ -24,7 +24,7 @@ SIZE: dict[str, Any] = {
 # What one task gets at most; by default all of these ratings. Only what this process plans with
 # can be changed here: a worker process has the module's own value.
 TASKS: dict[str, dict[str, int]] = {
-    "netflixdask.stages.synth.text": {"_TASK_RATINGS": 6_000},
+    "netflixdask.stages.synth.text": {"TASK_RATINGS": 6_000},
     "netflixdask.models.blocks": {"LEAST_BLOCK": 5_000},
     "netflixdask.stages.similarity.bands": {"_LEAST_WORK": 20_000},
     "netflixdask.answers.scoring": {"PAIRS_PER_TASK": 400},

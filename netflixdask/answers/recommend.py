@@ -16,6 +16,7 @@ from netflixdask.errors import InputError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import Estimator
 from netflixdask.models.ranking import Ranking
+from netflixdask.plan import refuse
 from netflixdask.store import Artifact, FileEntry, new_artifact, write_parquet
 
 USERS_PER_PART = 4_096
@@ -100,6 +101,8 @@ def recommend(
 def _write(
     model: Estimator, users: Any, n: int, out: Path, exclude_seen: bool, overwrite: bool
 ) -> Artifact:
+    from netflixdask.answers.plan import plan_recommend, shape_of  # it knows all answers
+
     if n < 1:
         raise InputError(f"n = {n}: expected at least 1 item a user")
     catalogue = model.catalogue_
@@ -109,6 +112,8 @@ def _write(
     else:
         ids, numbers = _listed(model, users)
     with use_engine() as engine, new_artifact(out, "recommendations", overwrite=overwrite) as to:
+        shape, asked = shape_of(model), len(numbers)
+        refuse("recommend", lambda on: plan_recommend(model, shape, n, on, asked), engine, out)
         with engine.stage("recommend"):
             shared = Shared(
                 ranking=ranking_of(model, exclude_seen=exclude_seen),

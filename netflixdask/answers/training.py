@@ -16,7 +16,7 @@ from netflixdask.models.rated import Rated
 from netflixdask.store import RatingBlock
 
 _STEPS = 2.0**20  # of a star, for ratings on no scale: sums of 1e9 ratings of 8,000 stars fit
-_MAPS_PER_THREAD = 4
+MAPS_PER_THREAD = 4
 
 
 class ItemAverage(NamedTuple):
@@ -68,7 +68,7 @@ def item_average(model: Estimator, engine: Engine) -> ItemAverage:
         ItemSums(catalogue.n_items),
         blocks,
         engine=engine,
-        n_maps=_MAPS_PER_THREAD * engine.n_threads,
+        n_maps=MAPS_PER_THREAD * engine.n_threads,
     )[()]
     counts = catalogue.items.column("n_ratings").to_numpy()
     scale = rated.scale

@@ -9,6 +9,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from netflixdask import answers
+from netflixdask.answers.plan import (
+    n_pairs_of,
+    plan_predict,
+    plan_recommend,
+    rows_of_file,
+    saved,
+)
 from netflixdask.cli.common import (
     Cluster,
     Json,
@@ -22,6 +29,7 @@ from netflixdask.cli.common import (
 )
 from netflixdask.cli.fit import Model
 from netflixdask.cli.offline import shown
+from netflixdask.cli.plan import PlanOnly, show_plan
 from netflixdask.client import recommend_offline
 from netflixdask.errors import InputError
 from netflixdask.models import Estimator, load_model
@@ -57,6 +65,7 @@ def recommend(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -90,6 +99,13 @@ def recommend(
         )
     if out_path is not None:
         check_output(out_path, overwrite=overwrite)
+    if plan:
+        known, asked = saved(model), len(user) if user else None
+        show_plan(
+            "recommend", cluster, as_json, quiet,
+            lambda on: plan_recommend(*known, n, on, asked), out_path,
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         fitted = load_model(model)
         users = parse_ids(user, fitted.catalogue_.users) if user else None
@@ -179,6 +195,7 @@ def predict(
     ] = None,
     out_path: Annotated[Path | None, typer.Option("--out", help="Keep them as Parquet.")] = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -188,6 +205,14 @@ def predict(
         raise InputError("predict: expected --submission FILE, --out PATH, or both")
     if out_path is not None:
         check_output(out_path, overwrite=overwrite)
+    if plan:
+        known = saved(model)
+        asked = n_pairs_of(model, store, on) if pairs is None else rows_of_file(pairs)
+        show_plan(
+            "predict", cluster, as_json, quiet, lambda to: plan_predict(*known, asked, to),
+            out_path or submission,
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         shown: dict[str, Any] = {}
         fitted = load_model(model)

@@ -20,12 +20,15 @@ from netflixdask.cli.common import (
     parse_settings,
     session,
 )
-from netflixdask.stages.ingest import IngestConfig
+from netflixdask.cli.plan import PlanOnly, show_plan
+from netflixdask.stages.ingest import IngestConfig, plan_ingest
 from netflixdask.stages.ingest import ingest as run_ingest
+from netflixdask.stages.plan import plan_split, plan_synth
 from netflixdask.stages.split import SplitConfig
 from netflixdask.stages.synth import SynthConfig
 from netflixdask.store.build import check_store_output
-from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.ratings import RatingsStore, open_store
+from netflixdask.store.shape import Shape
 
 
 def ingest(
@@ -57,6 +60,7 @@ def ingest(
     append: Annotated[
         bool, typer.Option("--append", help="Add to the store that is there.")
     ] = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -76,6 +80,12 @@ def ingest(
     }
     config = IngestConfig.build(**options | parse_settings(settings))
     check_store_output(store, overwrite=overwrite, append=append)
+    if plan:
+        show_plan(
+            "ingest", cluster, as_json, quiet, lambda on: plan_ingest(source, config, on), store,
+            ["rows are estimated from bytes, users and items from rows"],
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         out.store(run_ingest(source, store, config=config, overwrite=overwrite, append=append))
 
@@ -89,6 +99,7 @@ def synth(
     layout: Annotated[str | None, typer.Option(help="netflix (native text) or store.")] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -103,6 +114,10 @@ def synth(
     }
     given = {key: value for key, value in options.items() if value is not None}
     config = SynthConfig.build(**given | parse_settings(settings))
+    if plan:
+        config.check()
+        show_plan("synth", cluster, as_json, quiet, lambda on: plan_synth(config, on), out_path)
+        return
     with session(cluster, as_json, quiet) as out:
         made = api.synth(out_path, config=config, overwrite=overwrite)
         if isinstance(made, RatingsStore):
@@ -117,12 +132,19 @@ def split(
     out_path: OutPath,
     settings: Settings = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Hold ratings out of a store (--set how=random|last|time|kfold)."""
     config = SplitConfig.build(**parse_settings(settings))
+    if plan:
+        shape = Shape.of(open_store(store))
+        show_plan(
+            "split", cluster, as_json, quiet, lambda on: plan_split(shape, config, on), out_path
+        )
+        return
     with session(cluster, as_json, quiet) as out:
         made = api.split(store, out_path, config=config, overwrite=overwrite)
         stores = made if isinstance(made, list) else [made]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from netflixdask import answers
+from netflixdask.answers.plan import plan_fold_in, plan_update, rows_of_file, saved
 from netflixdask.cli.common import (
     Cluster,
     Json,
@@ -21,9 +22,13 @@ from netflixdask.cli.common import (
     session,
 )
 from netflixdask.cli.fit import Model
+from netflixdask.cli.plan import PlanOnly, show_plan
 from netflixdask.errors import InputError
 from netflixdask.models import Estimator, load_model
 from netflixdask.progress import say
+from netflixdask.store.artifacts import check_output
+from netflixdask.store.ratings import open_store
+from netflixdask.store.shape import Shape
 
 
 def fold_in(
@@ -39,11 +44,19 @@ def fold_in(
         Literal["user", "item"], typer.Option(help="Whose ratings they are: all that there are.")
     ] = "user",
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Add new users or items to a model of factors; nothing is trained again."""
+    if plan:
+        check_output(out_path, overwrite=overwrite)
+        known, rows = saved(model), rows_of_file(ratings)
+        show_plan(
+            "fold-in", cluster, as_json, quiet, lambda _: plan_fold_in(*known, rows), out_path
+        )
+        return
     with session(cluster, as_json, quiet) as out:
         out.artifact(answers.fold_in(model, ratings, out_path, by=by, overwrite=overwrite))
 
@@ -56,11 +69,20 @@ def update(
         int, typer.Option(help="Full passes over all ratings afterwards.", min=0)
     ] = 0,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Bring a model of factors up to its store, to which ratings were appended."""
+    if plan:
+        check_output(out_path, overwrite=overwrite)
+        known, shape = saved(model), Shape.of(open_store(store))
+        show_plan(
+            "update", cluster, as_json, quiet,
+            lambda on: plan_update(known.model, known.shape, shape, epochs, on), out_path,
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         out.artifact(answers.update(model, store, out_path, epochs=epochs, overwrite=overwrite))
 

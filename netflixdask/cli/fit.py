@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from netflixdask import answers
+from netflixdask.answers.plan import n_pairs_of, plan_evaluate, plan_folds, plan_tune, saved
+from netflixdask.answers.tune import OVER
 from netflixdask.cli.common import (
     Cluster,
     Json,
@@ -23,10 +25,14 @@ from netflixdask.cli.common import (
     parse_settings,
     session,
 )
+from netflixdask.cli.plan import PlanOnly, show_plan
 from netflixdask.errors import InputError
 from netflixdask.models import build_model
+from netflixdask.models.plan import plan_fit
+from netflixdask.plan import Machines, Step
 from netflixdask.store.artifacts import check_output
 from netflixdask.store.ratings import open_store
+from netflixdask.store.shape import Shape
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A fitted model.")]
 
@@ -46,6 +52,7 @@ def fit(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -53,6 +60,16 @@ def fit(
     """Fit a model to a store's training ratings, or cross-validate it with --folds."""
     chosen = build_model(model, **parse_settings(settings))
     check_output(out_path, overwrite=overwrite)
+    if plan:
+        shape = Shape.of(open_store(store))
+
+        def steps(on: Machines) -> list[Step]:
+            if folds is not None:
+                return plan_folds(chosen, shape, folds, on)
+            return plan_fit(chosen, shape, on)
+
+        show_plan(f"fit {model}", cluster, as_json, quiet, steps, out_path)
+        return
     with session(cluster, as_json, quiet) as out:
         if folds is not None:
             found = answers.cross_validate(
@@ -104,6 +121,7 @@ def tune(
     rng: Annotated[int, typer.Option(help="Seed of the fits and of what is held out.")] = 0,
     out_path: Annotated[Path | None, typer.Option("--out", help="Keep all as Parquet.")] = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -115,6 +133,17 @@ def tune(
     listed = [int(part) for part in epochs.split(",")]
     if out_path is not None:
         check_output(out_path, overwrite=overwrite)
+    if plan:
+        shape, fixed = Shape.of(open_store(store)), parse_settings(settings)
+        show_plan(
+            f"tune {model}", cluster, as_json, quiet,
+            lambda on: plan_tune(
+                shape, on, over=swept or OVER, epochs=max(listed), fraction=fraction,
+                fixed=fixed,
+            ),
+            out_path,
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         found = answers.tune(
             model,
@@ -150,11 +179,23 @@ def evaluate(
         Path | None, typer.Option("--out", help="Keep the figures as Parquet.")
     ] = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare a model's predictions and lists with held-out ratings."""
+    if plan:
+        known = saved(model)
+        pairs = n_pairs_of(model, store, on)
+        show_plan(
+            "evaluate", cluster, as_json, quiet,
+            lambda to: plan_evaluate(
+                *known, pairs, to, n=n, ranking=ranking, max_users=max_ranking_users
+            ),
+            out_path,
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         found = answers.evaluate(
             model,

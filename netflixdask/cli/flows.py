@@ -17,10 +17,13 @@ from netflixdask.cli.common import (
     session,
 )
 from netflixdask.cli.doctor import examine
+from netflixdask.cli.plan import PlanOnly, print_plan
+from netflixdask.cli.rates import measure_rates
 from netflixdask.errors import InputError
-from netflixdask.flow import find_flows, load_flow, run_flow
+from netflixdask.flow import find_flows, load_flow, plan_flow, run_flow
 from netflixdask.flow.catalogue import read_options, title_of
 from netflixdask.flow.compiled import announce_compilation
+from netflixdask.plan import machines_of
 
 
 def run(
@@ -32,6 +35,7 @@ def run(
         list[str] | None, typer.Option(metavar="STAGE", help="Do a complete stage again.")
     ] = None,
     list_flows: Annotated[bool, typer.Option("--list", help="List the flows.")] = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -48,6 +52,9 @@ def run(
         raise InputError(f"run: {missing} is missing; expected run FLOW --workdir W, or --list")
     options = read_options(config, parse_settings(settings))
     load_flow(flow).config.build(**options)  # refused before a cluster is started
+    if plan:
+        print_plan(plan_flow(flow, workdir, machines_of(cluster), options=options), as_json, quiet)
+        return
     with session(cluster, as_json, quiet) as out:
         announce_compilation()
         record = run_flow(flow, workdir, options=options, force=force or ())
@@ -70,6 +77,10 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def doctor(
+    rates: Annotated[
+        bool,
+        typer.Option("--rates", help="Measure what plans estimate times by; takes a minute."),
+    ] = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -77,6 +88,8 @@ def doctor(
     """Print versions, cores, memory, the kernel cache, and whether a scheduler answers."""
     with session(cluster, as_json, quiet, client=False) as out:
         found, error = examine(cluster)
+        if rates and error is None:
+            found["rates"] = str(measure_rates(cluster))
         rows = [(name, str(value)) for name, value in found.items()]
         out.show(found, make_table("doctor", ["", ""], rows))
         if error is not None:

@@ -24,24 +24,34 @@ from netflixdask.cli.common import (
     parse_settings,
     session,
 )
+from netflixdask.cli.plan import PlanOnly, show_plan
 from netflixdask.errors import InputError
+from netflixdask.models.plan import similarity_steps
 from netflixdask.stages.canopy import CanopyConfig, Suggestion
+from netflixdask.stages.canopy.plan import plan_canopy
+from netflixdask.stages.plan import plan_stats, plan_transpose, plan_user_neighbors
 from netflixdask.stages.similarity import SimilarityConfig
 from netflixdask.stages.user_neighbors import UserNeighborsConfig
-from netflixdask.store.artifacts import check_output
+from netflixdask.store.artifacts import check_output, n_rows_of
 from netflixdask.store.ratings import open_store
+from netflixdask.store.shape import Shape
 
 
 def stats(
     store: StorePath,
     out_path: OutPath,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Count, average and histogram a store's ratings."""
     check_output(out_path, overwrite=overwrite)
+    if plan:
+        shape = Shape.of(open_store(store))
+        show_plan("stats", cluster, as_json, quiet, lambda on: plan_stats(shape, on), out_path)
+        return
     with session(cluster, as_json, quiet) as out:
         out.artifact(api.stats(store, out_path, overwrite=overwrite))
 
@@ -70,6 +80,7 @@ def similarity(
     ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -86,6 +97,13 @@ def similarity(
     given = {key: value for key, value in options.items() if value is not None}
     config = SimilarityConfig.build(**given | parse_settings(settings))
     check_output(out_path, overwrite=overwrite)
+    if plan:
+        shape = Shape.of(open_store(store))
+        show_plan(
+            "similarity", cluster, as_json, quiet,
+            lambda on: similarity_steps(shape, config, on), out_path,
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         found = api.item_similarity(
             store, out_path, canopies=canopies, config=config, overwrite=overwrite
@@ -131,6 +149,7 @@ def canopy(
     ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -161,6 +180,13 @@ def canopy(
         if value is not None:
             raise InputError(f"canopy: {option} goes with --suggest")
     check_output(out_path, overwrite=overwrite)
+    if plan:
+        shape = Shape.of(open_store(store))
+        show_plan(
+            "canopy", cluster, as_json, quiet, lambda on: plan_canopy(shape, config, on), out_path,
+            ["canopies are not known before: one in ten items is taken for a centre"],
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         artifact = api.canopy(store, out_path, config=config, overwrite=overwrite)
         if neighbors is None:
@@ -200,12 +226,19 @@ def transpose(
     store: StorePath,
     out_path: OutPath,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Exchange users and items: canopies and similarities are then those of users."""
     check_output(out_path, overwrite=overwrite)
+    if plan:
+        shape = Shape.of(open_store(store))
+        show_plan(
+            "transpose", cluster, as_json, quiet, lambda on: plan_transpose(shape, on), out_path
+        )
+        return
     with session(cluster, as_json, quiet) as out:
         out.store(api.transpose(store, out_path, overwrite=overwrite))
 
@@ -229,6 +262,7 @@ def user_neighbors(
     max_neighbors: Annotated[int | None, typer.Option("-n", help="Neighbours a user.")] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
+    plan: PlanOnly = False,
     cluster: Cluster = "laptop",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -241,6 +275,16 @@ def user_neighbors(
         raise InputError("user-neighbors: expected --user ID (repeatable), or --out PATH for all")
     if out_path is not None:
         check_output(out_path, overwrite=overwrite)
+    if plan:
+        shape = Shape.of(open_store(store))
+        if out_path is None:
+            raise InputError("user-neighbors: --plan goes with --out; a few users take a second")
+        members = None if canopies is None else n_rows_of(canopies, "canopies")
+        show_plan(
+            "user-neighbors", cluster, as_json, quiet,
+            lambda on: plan_user_neighbors(shape, config, on, members), out_path,
+        )  # fmt: skip
+        return
     with session(cluster, as_json, quiet) as out:
         ratings = open_store(store)
         if out_path is not None:

@@ -4,5 +4,15 @@ from __future__ import annotations
 
 from netflixdask.flow.catalogue import FlowFile, find_flows, load_flow, run_flow
 from netflixdask.flow.flow import Flow, versions
+from netflixdask.flow.plan import FlowPlan, plan_flow
 
-__all__ = ["Flow", "FlowFile", "find_flows", "load_flow", "run_flow", "versions"]
+__all__ = [
+    "Flow",
+    "FlowFile",
+    "FlowPlan",
+    "find_flows",
+    "load_flow",
+    "plan_flow",
+    "run_flow",
+    "versions",
+]

@@ -32,6 +32,8 @@ class FlowFile:
     title: str
     main: Callable[[Flow, Any], None]
     config: type[Config]
+    plan: Callable[[Any, Any], None] | None = None
+    """What ``main`` would do, told to a :class:`netflixdask.flow.plan.FlowPlan`."""
 
 
 def flow_folders() -> list[Path]:
@@ -79,7 +81,8 @@ def load_flow(name: str) -> FlowFile:
             f"{path}: is not a flow; expected main(flow: Flow, config: C) with C a "
             "netflixdask.config.Config"
         )
-    return FlowFile(path.stem, path, title_of(path), main, config)
+    plan = getattr(module, "plan", None)
+    return FlowFile(path.stem, path, title_of(path), main, config, plan)
 
 
 def _import(path: Path) -> ModuleType:

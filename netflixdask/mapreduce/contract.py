@@ -189,6 +189,37 @@ def _submit_keys(
     return outputs
 
 
+def count_tasks(
+    n_keys: int,
+    n_partitions: int,
+    *,
+    n_workers: int,
+    n_maps: int | None = None,
+    key_groups: int | None = None,
+    split_every: int = MapReduce.split_every,
+) -> int:
+    """Return how many tasks :func:`run` would submit.
+
+    Args:
+        n_keys: keys of the stage.
+        n_partitions: partitions that it is given.
+        n_workers: of the engine.
+        n_maps: as ``run`` takes it.
+        key_groups: as ``run`` takes it.
+        split_every: of the stage.
+    """
+    n_maps = max(1, min(n_maps or n_partitions, n_partitions))
+    sets = max(1, min(key_groups or 1, n_keys))
+    picked = n_keys > 1 and n_maps > 1 and n_workers > 1
+    if sets > 1:
+        picked = -(-n_keys // sets) > 1 and n_maps > 1 and n_workers > 1
+    a_key, level = 1 + n_maps * picked, n_maps
+    while level > split_every:
+        level = -(-level // split_every)
+        a_key += level
+    return 1 + sets * n_maps + n_keys * a_key
+
+
 class _Nothing:
     """The key was not emitted by any map."""
 

@@ -79,7 +79,7 @@ class ALS(FactorModel):
 
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
         """Alternate half-steps over the rating blocks."""
-        config, layout, problem = self.config, self._layout, self._problem
+        config, layout, problem = self.config, self.layout, self._problem
         weight = config.implicit_weight
         offsets: tuple[Floats, Floats] | None = None
         if config.biases == "baseline":
@@ -107,7 +107,8 @@ class ALS(FactorModel):
         self.item_factors_, self.item_bias_ = parts_of(q, layout)
 
     @property
-    def _layout(self) -> Layout:
+    def layout(self) -> Layout:
+        """Return the columns of a side."""
         config = self.config
         return Layout(
             config.n_factors,
@@ -118,7 +119,7 @@ class ALS(FactorModel):
 
     @property
     def _problem(self) -> Problem:
-        return Problem(self._layout, reg=self.config.reg, non_negative=self.config.non_negative)
+        return Problem(self.layout, reg=self.config.reg, non_negative=self.config.non_negative)
 
     def solver(self) -> FactorSolver:
         """Return the half-step of the fit."""

@@ -23,11 +23,13 @@ from netflixdask.models.checkpoint import Checkpoint
 from netflixdask.models.ranking import Ranking, recommend
 from netflixdask.models.rated import Rated
 from netflixdask.models.scorers import Predictor, Scorer, check_columns, predict_partition
+from netflixdask.plan import refuse
 from netflixdask.random import seed_of
 from netflixdask.store import Artifact, RatingsStore, new_artifact, open_artifact
 from netflixdask.store.build import as_store
 from netflixdask.store.manifest import digest
 from netflixdask.store.ratings import store_of
+from netflixdask.store.shape import Shape
 
 
 class ModelConfig(Config):
@@ -123,8 +125,11 @@ class Estimator(ABC):
         Raises:
             ConfigError: if a checkpoint is asked of a model that has no epochs.
             ModelFitError: if what was learned is not finite.
+            RoomError: if the fit does not fit the workers' memory; nothing was started.
             StoreError: if the path holds no store, or the checkpoint is of another fit.
         """
+        from netflixdask.models.plan import fit_steps  # it knows all models
+
         seed = seed_of(rng)
         if (checkpoint is not None or resume) and not self.checkpoints:
             raise ConfigError(f"model {self.name!r}: it has no checkpoints; fit it as a whole")
@@ -135,6 +140,8 @@ class Estimator(ABC):
         temporary = not isinstance(store, RatingsStore | str | Path) and store_of(store) is None
         with as_store(store) as opened:
             with use_engine() as engine:
+                shape = Shape.of(opened)
+                refuse(f"fit {self.name}", lambda on: fit_steps(self, shape, on), engine)
                 self.learn(opened, engine, seed)
             self._catalogue = Catalogue.of(opened)
             self._rated = Rated.of(opened, keep=temporary)

@@ -32,9 +32,7 @@ def rating_blocks(
         engine: where they are loaded.
         split: cut rows of more ratings than a block should have into runs of whole segments.
     """
-    most = max(1, store.n_ratings // LEAST_BLOCK)
-    n_blocks = min(most, BLOCKS_PER_THREAD * engine.n_threads)
-    heavy = max(SEGMENT, store.n_ratings // n_blocks)
+    n_blocks, heavy = block_size(store.n_ratings, engine.n_threads)
     sides: list[list[DstBlock]] = []
     for by in ("user", "item"):
         loaders: list[list[BlockLoader]] = [
@@ -60,6 +58,18 @@ def rating_blocks(
     return sides[0], sides[1]
 
 
+def block_size(n_ratings: int, n_threads: int) -> tuple[int, int]:
+    """Return how many blocks a side should have, and how many ratings are too many for one row."""
+    most = max(1, n_ratings // LEAST_BLOCK)
+    n_blocks = min(most, BLOCKS_PER_THREAD * n_threads)
+    return n_blocks, max(SEGMENT, n_ratings // n_blocks)
+
+
+def heavy_run(heavy: int) -> int:
+    """Return the ratings of a piece of a row that has more than ``heavy``: whole segments."""
+    return max(1, heavy // SEGMENT) * SEGMENT
+
+
 def _cut_heavy(loader: BlockLoader, counts: Any, heavy: int) -> list[list[BlockLoader]]:
     """Take rows of more than ``heavy`` ratings out of a block, each cut at whole segments."""
     sizes = counts[loader.first : loader.stop]
@@ -71,7 +81,7 @@ def _cut_heavy(loader: BlockLoader, counts: Any, heavy: int) -> list[list[BlockL
         if number > first:
             rows = (row, int(starts[at]))
             found.append([replace(loader, first=first, stop=number, rows=rows)])
-        run = max(1, heavy // SEGMENT) * SEGMENT
+        run = heavy_run(heavy)
         edges = [*range(int(starts[at]), int(starts[at + 1]), run), int(starts[at + 1])]
         found.append(
             [

@@ -91,10 +91,7 @@ class Exchange:
         self.name = name
         self._local: list[list[Handle]] = []
         self._needs: list[list[Handle]] = []
-        if not solver.by_parts:
-            way = "broadcast"
-        if way == "auto" and (src_bytes is None or src_bytes <= SRC_BYTES):
-            way = "broadcast"
+        way = way_of(way, src_bytes, by_parts=solver.by_parts)
         if way in ("auto", "routed"):
             self._localize()
         if way == "auto":
@@ -105,7 +102,7 @@ class Exchange:
                 for p, needs in enumerate(all_needs)
             ]
             most = max(engine.gather(counts), default=0)
-            way = "routed" if most * src_bytes <= SRC_BYTES * n_src else "ranged"
+            way = "routed" if few_needed(most, src_bytes, n_src) else "ranged"
             if way == "ranged":
                 self._local, self._needs = [], []
         self.way: Way = way
@@ -232,6 +229,17 @@ class Exchange:
                 self._submit(_finish, self.solver, whole, state, given, step="", index=(epoch, d))
             )
         return solved
+
+
+def way_of(way: Way, src_bytes: int | None, *, by_parts: bool) -> Way:
+    """Return how rows reach the blocks; ``auto`` if that depends on the rows that they need."""
+    small = src_bytes is None or src_bytes <= SRC_BYTES
+    return "broadcast" if not by_parts or (way == "auto" and small) else way
+
+
+def few_needed(most: int, src_bytes: int, n_src: int) -> bool:
+    """Tell whether ``most`` rows of a side fit where the whole side does not."""
+    return most * src_bytes <= SRC_BYTES * n_src
 
 
 def _join(parts: list[Side], n_rows: int) -> Side:

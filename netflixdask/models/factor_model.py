@@ -156,6 +156,11 @@ class FactorModel(Estimator):
         self.global_mean_, self.history_ = mean, history
         return p, q
 
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """The columns of a side."""
+
     @abstractmethod
     def solver(self) -> FactorSolver:
         """Return the half-step of the fit, without frozen biases.

@@ -106,6 +106,11 @@ class ImplicitALS(FactorModel):
             non_negative=config.non_negative,
         )
 
+    @property
+    def layout(self) -> Layout:
+        """Return the columns of a side."""
+        return self._problem.layout
+
     def solver(self) -> ImplicitSolver:
         """Return the half-step of the fit."""
         return ImplicitSolver(self.name, self.global_mean_, self._problem)

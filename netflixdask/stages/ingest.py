@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +11,23 @@ from dask.utils import parse_bytes
 from pydantic import PositiveInt
 
 from netflixdask.config import Config
-from netflixdask.store.build import build_from_source, check_store_output
+from netflixdask.errors import InputError
+from netflixdask.mapreduce import use_engine
+from netflixdask.plan import Machines, Step, refuse
+from netflixdask.store.build import build_from_source, check_store_output, plan_build, plan_rows
 from netflixdask.store.build.build import BLOCK_RATINGS, CHUNK_BYTES
+from netflixdask.store.build.plan import PACKED_FACTOR, TEXT_BYTES_A_ROW
 from netflixdask.store.ratings import RatingsStore, open_store
-from netflixdask.store.readers import IdKinds, Ids, open_source, scratch_beside
+from netflixdask.store.readers import (
+    IdKinds,
+    Ids,
+    Scratch,
+    Source,
+    open_source,
+    scratch_beside,
+)
+from netflixdask.store.readers.archives import archive_kind
+from netflixdask.store.readers.places import source_file
 
 
 class IngestConfig(Config):
@@ -114,27 +128,65 @@ def ingest(
         manifest = open_store(out).manifest
         ids = IdKinds(manifest.user_id_kind, manifest.item_id_kind)
     with scratch_beside(out) as scratch:
-        raw = open_source(
-            source,
-            format=config.format,
-            user=config.user,
-            item=config.item,
-            rating=config.rating,
-            time=config.time,
-            ids=ids,
-            split=config.split,
-            scrub_probe=config.scrub_probe,
-            judging=config.judging,
-            scratch=scratch,
-        )
-        return build_from_source(
-            raw,
-            out,
-            overwrite=overwrite,
-            append=append,
-            on_error=config.on_error,
-            block_ratings=config.block_ratings,
-            chunk_bytes=config.chunk_bytes,
-            memory_limit=config.memory_limit,
-            config=config.model_dump(exclude_defaults=True),
-        )
+        raw = _open(source, config, ids, scratch)
+        with use_engine() as engine:
+            if isinstance(source, str | Path):  # of a frame nothing is known before
+                refuse("ingest", lambda on: _plan(raw, config, on, cut=False), engine, out)
+            return build_from_source(
+                raw,
+                out,
+                overwrite=overwrite,
+                append=append,
+                on_error=config.on_error,
+                block_ratings=config.block_ratings,
+                chunk_bytes=config.chunk_bytes,
+                memory_limit=config.memory_limit,
+                config=config.model_dump(exclude_defaults=True),
+            )
+
+
+def plan_ingest(source: Any, config: IngestConfig, machines: Machines) -> list[Step]:
+    """Return what reading ``source`` would take, from the sizes of its files; unpacks nothing.
+
+    Raises:
+        InputError: if a file, folder or column is not there or not as expected.
+    """
+    path = Path(source) if isinstance(source, str | Path) else None
+    if path is not None and path.is_file() and archive_kind(source_file(path)) == "tar":
+        try:
+            raw = _open(source, config, config.ids, None)
+        except InputError:  # packed: it can be read in parts only once it is unpacked
+            size = path.stat().st_size
+            text = PACKED_FACTOR * size
+            step = plan_rows(text // TEXT_BYTES_A_ROW, 0, 0, machines, parse="parse")[0]
+            return [replace(step, scratch=step.scratch + text)]
+    else:
+        raw = _open(source, config, config.ids, None)
+    return _plan(raw, config, machines)
+
+
+def _plan(raw: Source, config: IngestConfig, machines: Machines, *, cut: bool = True) -> list[Step]:
+    return plan_build(
+        raw,
+        machines,
+        cut=cut,
+        block_ratings=config.block_ratings,
+        chunk_bytes=config.chunk_bytes,
+        memory_limit=config.memory_limit,
+    )
+
+
+def _open(source: Any, config: IngestConfig, ids: Ids, scratch: Scratch | None) -> Source:
+    return open_source(
+        source,
+        format=config.format,
+        user=config.user,
+        item=config.item,
+        rating=config.rating,
+        time=config.time,
+        ids=ids,
+        split=config.split,
+        scrub_probe=config.scrub_probe,
+        judging=config.judging,
+        scratch=scratch,
+    )

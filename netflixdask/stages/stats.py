@@ -164,7 +164,7 @@ def stats(store: RatingsStore, out: Path, *, engine: Engine, overwrite: bool = F
     scale = value_scale(store)
     timed = store.time_kind != "none"
     with new_artifact(out, "stats", overwrite=overwrite) as writer, engine.stage("stats"):
-        loaders = store.loaders("user", n_blocks=2 * engine.n_threads, day=timed)
+        loaders = store.loaders("user", n_blocks=blocks_of(engine.n_threads), day=timed)
         found = run(CountRatings(store.n_items, scale, timed), loaders, engine=engine)
         items, users = found[_ITEMS], found[_USERS]
         writer.write("items.parquet", _table(store.items, items, scale))
@@ -187,6 +187,11 @@ def stats(store: RatingsStore, out: Path, *, engine: Engine, overwrite: bool = F
                 "density": store.n_ratings / (store.n_users * store.n_items),
             },
         )
+
+
+def blocks_of(n_threads: int) -> int:
+    """Return into how many blocks the ratings are cut, if they are not in more files."""
+    return 2 * n_threads
 
 
 def value_scale(store: RatingsStore) -> ValueScale:

@@ -217,6 +217,12 @@ def new_artifact(
         yield ArtifactWriter(stage, kind)
 
 
+def n_rows_of(path: str | Path, table: str) -> int:
+    """Return the rows of one table of an artifact, as its manifest has them."""
+    files = open_artifact(path).manifest.files
+    return sum(entry.rows for entry in files if entry.file.split("/")[0].split(".")[0] == table)
+
+
 def check_output(path: str | Path, *, overwrite: bool) -> None:
     """Refuse a path where no artifact can go, and change nothing: long work asks before it begins.
 

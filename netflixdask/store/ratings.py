@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,11 +121,7 @@ class RatingsStore:
             raise InputError(f"{self.path}: these ratings have no time; expected a time column")
         loaders: list[BlockLoader] = []
         entries = self.entries(by)
-        if n_blocks is None or n_blocks <= len(entries):
-            pieces = [1] * len(entries)
-        else:
-            total = max(1, self.n_ratings)
-            pieces = [max(1, round(n_blocks * entry.rows / total)) for entry in entries]
+        pieces = pieces_of([entry.rows for entry in entries], n_blocks)
         for entry, n in zip(entries, pieces, strict=True):
             for first, stop, rows in self._cut(by, entry, n):
                 loaders.append(
@@ -283,6 +279,19 @@ class RatingsStore:
             f"RatingsStore({str(self.path)!r}: {self.n_ratings:,} ratings, {self.n_users:,} users, "
             f"{self.n_items:,} items)"
         )
+
+
+def pieces_of(rows: Sequence[int], n_blocks: int | None) -> list[int]:
+    """Return into how many blocks each file is cut, to have about ``n_blocks`` in all.
+
+    Args:
+        rows: ratings of each file.
+        n_blocks: None = one a file.
+    """
+    if n_blocks is None or n_blocks <= len(rows):
+        return [1] * len(rows)
+    total = max(1, sum(rows))
+    return [max(1, round(n_blocks * n / total)) for n in rows]
 
 
 def open_store(path: str | Path) -> RatingsStore:

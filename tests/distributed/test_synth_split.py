@@ -39,5 +39,5 @@ def test_dask_gives_the_files_of_the_sequential_engine(
 ) -> None:
     with open_client("sequential"):
         oracle = everything(tmp_path / "sequential")
-    monkeypatch.setattr(text, "_TASK_RATINGS", 2_000)  # and the text by ten tasks each way
+    monkeypatch.setattr(text, "TASK_RATINGS", 2_000)  # and the text by ten tasks each way
     assert everything(tmp_path / "dask") == oracle

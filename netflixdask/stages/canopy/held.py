@@ -24,6 +24,7 @@ from netflixdask.kernels import item_pairs as kernels
 from netflixdask.kernels.comoments import triangle
 from netflixdask.mapreduce import Engine, Handle, Key, MapReduce, run
 from netflixdask.stages.canopy.candidates import Candidates
+from netflixdask.stages.canopy.config import CanopyConfig
 from netflixdask.stages.canopy.lists import Lists
 from netflixdask.stages.similarity.bands import plan_bands
 from netflixdask.stages.similarity.lists import ListForm, UserLists
@@ -37,6 +38,11 @@ BAND_BYTES = 64 * 2**20
 def held_bytes(n_items: int) -> int:
     """Return the bytes of the dot products of all pairs."""
     return 4 * triangle(n_items)
+
+
+def holds_pairs(n_items: int, config: CanopyConfig) -> bool:
+    """Tell whether the sums of all pairs are held, or the ratings are read again and again."""
+    return config.mode == "strict" and held_bytes(n_items) <= config.pair_bytes
 
 
 class PairBand(NamedTuple):

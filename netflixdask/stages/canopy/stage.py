@@ -15,7 +15,7 @@ from netflixdask.stages.canopy import viewer
 from netflixdask.stages.canopy.bounds import Bounds, bounds_in_force, propose
 from netflixdask.stages.canopy.config import CanopyConfig
 from netflixdask.stages.canopy.describe import Description, describe
-from netflixdask.stages.canopy.held import held_bytes, sum_pairs
+from netflixdask.stages.canopy.held import holds_pairs, sum_pairs
 from netflixdask.stages.canopy.kmeans import Assigner, Clusters, cluster_strict
 from netflixdask.stages.canopy.kmeans_hadoop import cluster_hadoop
 from netflixdask.stages.canopy.lists import Sample, load_lists
@@ -72,7 +72,7 @@ def canopy(
         StoreError: if ``out`` exists and may not be replaced.
     """
     with new_artifact(out, KIND, overwrite=overwrite) as writer:
-        held = config.mode == "strict" and held_bytes(store.n_items) <= config.pair_bytes
+        held = holds_pairs(store.n_items, config)
         found = (_from_pairs if held else _from_ratings)(store, config, engine)
         items, members = found.items, found.members
         with engine.stage("canopy-kmeans"):

@@ -72,17 +72,9 @@ def plan_bands(
         )
     if n_rows == 0:
         return []
-    row = np.arange(n_rows)
-    work = summary.work[:n_rows, 0] + row  # a row costs something even without raters
-    segments = row // form.segment + 1
-    size = summary.work[:n_rows, 1] * (16 * segments + 2 * form.wide) + kept * row
-    groups = np.repeat(summary.groups, MACRO)[:n_rows]
-    blocks = row // MACRO + 1
-    # A macro row's cost is spread over its rows.
-    work = work + groups * blocks * (_MACRO_STEPS * PAIRS_OF_A_STEP // MACRO)
-    size = size + np.where(groups > 0, blocks * (_MACRO_BYTES // MACRO), 0)
+    work, size = row_costs(summary, form, n_rows, kept)
     most = max(_LEAST_WORK, int(work.sum()) // _WANTED_BANDS)
-    n_dense = int(np.count_nonzero(groups))
+    n_dense = int(np.count_nonzero(np.repeat(summary.groups, MACRO)[:n_rows]))
     stops = [*range(MACRO, n_dense, MACRO), *range(max(1, n_dense), n_rows + 1)]
     work_to, size_to = (np.concatenate([[0], np.cumsum(of)]) for of in (work, size))
     bands: list[Band] = []
@@ -96,3 +88,26 @@ def plan_bands(
         hi = stop
     bands.append(Band(len(bands), lo, n_rows))
     return bands
+
+
+def row_costs(
+    summary: ListSummary, form: ListForm, n_rows: int, kept: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what each row costs: pairs that are summed one by one, or as much; and bytes.
+
+    Args:
+        summary: totals of all lists.
+        form: of the lists.
+        n_rows: rows that are wanted, from place 0 on.
+        kept: bytes that are kept of each pair.
+    """
+    row = np.arange(n_rows)
+    work = summary.work[:n_rows, 0] + row  # a row costs something even without raters
+    segments = row // form.segment + 1
+    size = summary.work[:n_rows, 1] * (16 * segments + 2 * form.wide) + kept * row
+    groups = np.repeat(summary.groups, MACRO)[:n_rows]
+    blocks = row // MACRO + 1
+    # A macro row's cost is spread over its rows.
+    work = work + groups * blocks * (_MACRO_STEPS * PAIRS_OF_A_STEP // MACRO)
+    size = size + np.where(groups > 0, blocks * (_MACRO_BYTES // MACRO), 0)
+    return work, size

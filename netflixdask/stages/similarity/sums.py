@@ -105,12 +105,12 @@ def sum_pairs(
     by_place = np.asarray(ratings.n_ratings)[order]
     n_rows = len(order)
     if not config.pairs:
-        n_rows = _wanted_rows(config, by_place, ratings.n_users, whole=caps is None)
+        n_rows = wanted_rows(config, by_place, ratings.n_users, whole=caps is None)
     plan = _Plan(
         config, scale, order.astype(np.int32), by_place, n_rows, ratings.n_users,
         None if blocking is None else blocking.by_place(order),
     )  # fmt: skip
-    candidates = _candidates(config, n_rows)
+    candidates = candidates_of(config, n_rows)
     prepare = _all_pairs if candidates == "all" else _occurring_pairs
     stage, lists, n_maps = prepare(plan, _Blocks(blocks, scale, biases, caps, engine))
     n_bands = len(stage.bands)
@@ -119,7 +119,12 @@ def sum_pairs(
     return Summed(found, n_bands, candidates)
 
 
-def _candidates(config: SimilarityConfig, n_rows: int) -> Literal["all", "occurring"]:
+def candidates_of(config: SimilarityConfig, n_rows: int) -> Literal["all", "occurring"]:
+    """Return which pairs of so many rows are looked at.
+
+    Raises:
+        ConfigError: if all pairs are asked for and they are too many.
+    """
     if config.candidates == "occurring":
         return "occurring"
     if config.candidates == "auto" and not config.pairs:
@@ -184,17 +189,28 @@ def _all_pairs(plan: _Plan, source: _Blocks) -> Prepared:
     summary = run(Summarise(), lists, engine=source.engine).get(()) or ListSummary(
         np.zeros((n_items, 3), np.int64), np.zeros((n_items, 2), np.int64), np.zeros(0, np.int64)
     )
-    kept = 8 if config.pairs else 0
     n_bytes = int(n_raters.sum()) * np.dtype(form.entry).itemsize
-    n_maps = len(split_evenly(lists, -(-n_bytes // config.list_bytes)))
-    if n_maps > 1:
-        kept += 4 if scale.kind == "presence" else 48 if form.wide else 24
+    n_maps = list_groups(n_bytes, len(lists), config)
+    kept = kept_bytes(config, scale, form, n_maps)
     bands = plan_bands(summary, form, plan.n_rows, config.band_bytes, kept)
     blocking = plan.blocking
     sharing = None if blocking is None else Sharing(blocking, blocking.members())
     finisher = plan.finisher(form, summary.margins[plan.order], sharing)
     stage_type = CoMoments if n_maps <= 1 else PartialCoMoments
     return stage_type(bands=tuple(bands), finisher=finisher), lists, n_maps
+
+
+def list_groups(n_bytes: int, n_lists: int, config: SimilarityConfig) -> int:
+    """Return in how many groups users are summed, by the bytes of all lists."""
+    return len(split_evenly(range(n_lists), -(-n_bytes // config.list_bytes)))
+
+
+def kept_bytes(config: SimilarityConfig, scale: ValueScale, form: ListForm, n_maps: int) -> int:
+    """Return what a task keeps of each pair: its result where pairs are wanted, and its sums."""
+    kept = 8 if config.pairs else 0
+    if n_maps > 1:
+        kept += 4 if scale.kind == "presence" else 48 if form.wide else 24
+    return kept
 
 
 def _occurring_pairs(plan: _Plan, source: _Blocks) -> Prepared:
@@ -210,7 +226,7 @@ def _occurring_pairs(plan: _Plan, source: _Blocks) -> Prepared:
     if totals is None:
         totals = Totals(np.zeros((n_places, 3), np.int64), np.zeros(n_places, np.int64))
     n_bytes = LIST_BYTES * int(totals.margins[:, 0].sum())
-    n_maps = len(split_evenly(lists, -(-n_bytes // config.list_bytes)))
+    n_maps = list_groups(n_bytes, len(lists), config)
     bands = plan_rows(totals, plan.n_rows, config.max_neighbors, config.band_bytes, n_maps > 1)
     stage_type = Occurring if n_maps <= 1 else PartialOccurring
     stage = stage_type(
@@ -294,7 +310,7 @@ def _values(
     return values if caps is None else caps.thin(values, block.first)
 
 
-def _wanted_rows(
+def wanted_rows(
     config: SimilarityConfig, n_raters: NDArray[np.integer], n_users: int, whole: bool
 ) -> int:
     """Return how many places, from the first on, may have a pair that counts.

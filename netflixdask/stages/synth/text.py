@@ -33,7 +33,7 @@ from netflixdask.stages.synth.source import synth_source
 from netflixdask.store.artifacts import ArtifactWriter, new_artifact
 from netflixdask.store.parquet import FileEntry, below
 
-_TASK_RATINGS = 1_000_000
+TASK_RATINGS = 1_000_000
 _HELD = {
     "probe.txt": kernel.PROBE,
     "qualifying.txt": kernel.QUALIFYING,
@@ -44,7 +44,7 @@ _TAR = "training_set.tar"
 _TAR_BLOCK = 512
 _TAR_END = 2 * _TAR_BLOCK
 _COPY_BYTES = 4 << 20
-_DISK_BYTES = 29  # a rating: 21 of text, and 8 in which it is drawn
+DISK_BYTES = 29  # a rating: 21 of text, and 8 in which it is drawn
 
 
 class MovieText(NamedTuple):
@@ -84,15 +84,15 @@ def write_text(
     staging folder of ``out``, eight bytes each.
     """
     plan = plan_of(config)
-    edges, owner = spill.movie_runs(plan, config.layout, _TASK_RATINGS)
+    edges, owner = spill.movie_runs(plan, config.layout, TASK_RATINGS)
     with new_artifact(out, "synth", overwrite=overwrite) as writer, engine.stage("synth"):
         base = writer.dir
-        writer.expect(config.n_ratings * _DISK_BYTES)
+        writer.expect(config.n_ratings * DISK_BYTES)
         spilled = [
             engine.submit(
                 spill.spill_users, config, edges, base, i, *bounds, name="synth-users", index=i
             )
-            for i, bounds in enumerate(plan.ranges(_TASK_RATINGS))
+            for i, bounds in enumerate(plan.ranges(TASK_RATINGS))
         ]
         starts = np.stack(engine.gather(spilled))
         written = [

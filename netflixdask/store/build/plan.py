@@ -19,6 +19,9 @@ RUN_BYTES = 16  # a row's words in the runs of both orders
 DISK_BYTES = 7  # a rating at rest, in both orders, with its date
 REDUCE_BYTES = 60  # a row of a block while it is sorted, unpacked and encoded
 PROCESS_BYTES = 450_000_000  # client, scheduler and one worker with their libraries
+PLAIN = (".csv", ".tsv", ".txt", ".dat", ".data")
+LOOK_BYTES = 1 << 16
+PACKED_FACTOR = 4  # text of a packed file for each of its bytes
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
 
 
@@ -58,13 +61,33 @@ def plan_shuffle(
             machine's memory if that is less.
         n_threads: tasks that run at a time.
     """
-    limit = memory_limit or min(DEFAULT_LIMIT, psutil.virtual_memory().total // 2)
     sizes: dict[str, int] = {}
     for file in source.files:
-        factor = 4 if file.path.endswith(PACKED) else 1
+        factor = PACKED_FACTOR if file.path.endswith(PACKED) else 1
         name = file.name if file.member else file.path
         sizes[name] = file.size * factor
-    n_rows = sum(sizes.values()) // TEXT_BYTES_A_ROW
+    n_rows = sum(sizes.values()) // max(TEXT_BYTES_A_ROW, line_bytes(source.files))
+    return shuffle_of(n_rows, block_ratings, memory_limit, n_threads)
+
+
+def line_bytes(files: Sequence[SourceFile]) -> int:
+    """Return the bytes of a line at the beginning of plain local text, 0 where there is none."""
+    for file in files[:1]:
+        if file.span is None and file.member is None and file.path.endswith(PLAIN):
+            try:
+                with open(file.path, "rb") as stream:
+                    head = stream.read(LOOK_BYTES)
+            except OSError:  # a URL
+                return 0
+            return len(head) // max(1, head.count(b"\n"))
+    return 0
+
+
+def shuffle_of(
+    n_rows: int, block_ratings: int, memory_limit: int | None, n_threads: int
+) -> ShufflePlan:
+    """Return the same for so many rows."""
+    limit = memory_limit or min(DEFAULT_LIMIT, psutil.virtual_memory().total // 2)
     block = min(n_rows or block_ratings, block_ratings) * REDUCE_BYTES * n_threads
     memory = PROCESS_BYTES + n_rows * (PARSED_BYTES + RUN_BYTES) + block
     return ShufflePlan(n_rows, memory, limit, on_disk=memory > limit)

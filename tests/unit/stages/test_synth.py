@@ -335,7 +335,7 @@ def test_the_cut_into_tasks_does_not_show_in_the_text(
 ) -> None:
     config = SMALL.model_copy(update={"layout": layout})
     for name, task_ratings in (("one", 10**9), ("many", 1_500)):
-        monkeypatch.setattr(text, "_TASK_RATINGS", task_ratings)
+        monkeypatch.setattr(text, "TASK_RATINGS", task_ratings)
         synth(tmp_path / name, config, engine=engine)
     one, many = (open_artifact(tmp_path / name).manifest for name in ("one", "many"))
     assert one.files == many.files

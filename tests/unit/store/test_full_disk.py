@@ -23,6 +23,7 @@ import netflixdask as nd
 from netflixdask.cli.app import run
 from netflixdask.cluster import open_client
 from netflixdask.errors import InputError, StageError, StoreError
+from netflixdask.plan import Plan
 from netflixdask.store import new_artifact, open_artifact, open_store, write_parquet
 from netflixdask.store.artifacts import ArtifactWriter
 from netflixdask.store.build import new_store
@@ -48,6 +49,14 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(autouse=True)
+def thought_to_fit(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run refuses at once what it knows not to fit: here it is to find out on its way."""
+    check = Plan.check
+    monkeypatch.setattr(Plan, "check", lambda self: None)
+    return check
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +118,20 @@ def test_an_ingest_ends_in_one_sentence_and_leaves_the_old_store(
                 "manifest.json",
             ]
             assert check_store(disk / "st").problems == ()
+
+
+def test_what_will_not_fit_is_refused_before_it_starts(
+    ratings: Path, disk: Path, thought_to_fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plan, "check", thought_to_fit)
+    with (
+        open_client("sequential"),
+        pytest.raises(
+            StageError, match=r"st: ingest needs about [12]\.\d MB of disk, and 1\.0 MB are"
+        ),
+    ):
+        nd.ingest(ratings, disk / "st", time="time")
+    assert below(disk) == []
 
 
 @pytest.mark.distributed

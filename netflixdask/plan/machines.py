@@ -1,0 +1,97 @@
+"""The workers that a plan is for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from typing import Self
+
+import distributed
+from dask.system import CPU_COUNT
+from distributed.system import MEMORY_LIMIT
+from distributed.worker_memory import parse_memory_limit
+
+from netflixdask import cluster
+from netflixdask.errors import ConfigError
+from netflixdask.mapreduce import Engine
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Some workers, all alike."""
+
+    name: str
+    """As it was asked for, such as ``laptop``."""
+    n_workers: int
+    """Worker processes; 1 where tasks run in this process."""
+    n_threads: int
+    """Threads of all workers together."""
+    memory_limit: int
+    """Bytes a worker may use; 0 = no limit is known."""
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of the largest worker."""
+        return max(1, -(-self.n_threads // self.n_workers))
+
+    def travelling(self, n_bytes: float) -> int:
+        """Return what of ``n_bytes``, made and used anywhere, goes to another worker."""
+        return round(n_bytes * (self.n_workers - 1) / self.n_workers)
+
+    def __str__(self) -> str:
+        workers = f"{self.n_workers} worker{'s' * (self.n_workers != 1)}"
+        threads = f"{self.n_threads} thread{'s' * (self.n_threads != 1)}"
+        limit = f", {self.memory_limit / 1e9:.1f} GB a worker" if self.memory_limit else ""
+        return f"{self.name}: {workers}, {threads}{limit}"
+
+    @classmethod
+    def of(cls, engine: Engine) -> Self:
+        """Return the workers of an engine; nothing is submitted."""
+        client = getattr(engine, "client", None)
+        if isinstance(client, distributed.Client):
+            return cls.of_client("cluster", client)
+        return cls("sequential", 1, 1, 0)
+
+    @classmethod
+    def of_client(cls, name: str, client: distributed.Client) -> Self:
+        """Return the workers of a client, under a name."""
+        listed = list(client.scheduler_info(n_workers=-1)["workers"].values())
+        limits = [int(worker["memory_limit"] or 0) for worker in listed]
+        return cls(
+            name,
+            max(1, len(listed)),
+            max(1, sum(worker["nthreads"] for worker in listed)),
+            min(limits, default=0),
+        )
+
+
+def machines_of(address: str | None) -> Machines:
+    """Return the workers that :func:`netflixdask.open_client` would have; starts none.
+
+    Args:
+        address: as ``open_client`` takes it. Of a running scheduler its workers are asked for.
+
+    Raises:
+        ConfigError: if ``address`` has another form.
+        NoSchedulerError: if no scheduler answers there.
+    """
+    name = address or "laptop"
+    if name == "sequential":
+        return Machines(name, 1, 1, 0)
+    if match := re.fullmatch(r"laptop(?::([1-9]\d*))?|threads", name):
+        n_workers = int(match[1] or 1)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else CPU_COUNT
+        threads = max(1, cores // n_workers)
+        limit = parse_memory_limit("auto", threads, total_cores=CPU_COUNT, logger=_LOGGER)
+        return Machines(name, n_workers, threads * n_workers, int(limit or MEMORY_LIMIT))
+    if name.endswith(".toml"):
+        raise ConfigError(
+            f"cluster {name!r}: a plan starts no cluster; name the workers as laptop:N, or by the "
+            "address of the scheduler once it runs"
+        )
+    with cluster.open_client(address, quiet=True) as client:
+        return Machines.of_client(name, client)
