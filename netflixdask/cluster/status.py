@@ -62,7 +62,7 @@ def describe(file: str | Path, found: standing.Standing | None) -> dict[str, Any
         client.close()
     value |= {"file": str(file), "up": True, "state": "up", "address": address}
     value["versions"] = {name: agree.facts()[name] for name in SHOWN}
-    value["notes"] = [*grave, *light]
+    value["notes"] = [*grave, *light, *paused(value["each"])]
     if found is not None:
         folder = standing.state_folder(file)
         value |= {"kind": found.kind, "dashboard": found.dashboard, "since": found.since}
@@ -74,6 +74,17 @@ def describe(file: str | Path, found: standing.Standing | None) -> dict[str, Any
     else:
         value |= {"kind": "address", "dashboard": None, "dashboard_host": None}
     return value
+
+
+def paused(each: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence about workers that take no task as their memory is almost full."""
+    names = [worker["name"] for worker in each if worker["state"] == "paused"]
+    if not names:
+        return []
+    return [
+        f"{len(names)} of {len(each)} workers take no tasks, as their memory is almost full "
+        f"({', '.join(names[: agree.NAMED])}); if that lasts, give them more (memory =)"
+    ]
 
 
 def _sizes(client: distributed.Client) -> dict[str, Any]:

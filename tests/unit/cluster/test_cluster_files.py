@@ -8,7 +8,8 @@ import pytest
 
 from netflixdask.cluster import files, open_client
 from netflixdask.cluster.starters import n_workers, start_cluster
-from netflixdask.errors import ConfigError
+from netflixdask.cluster.status import paused
+from netflixdask.errors import ClusterError, ConfigError
 
 LAPTOP = 'kind = "laptop"\n'
 SSH = 'kind = "ssh"\nhosts = ["127.0.0.1"]\n'
@@ -111,4 +112,23 @@ def test_a_machine_without_slurm_is_told_so(read, monkeypatch: pytest.MonkeyPatc
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="the command sbatch is not on the PATH"):
+        start_cluster(read(SLURM))
+
+
+def test_paused_workers_are_noted() -> None:
+    each = [{"name": "0", "state": "running"}, {"name": "1", "state": "paused"}]
+    assert paused(each[:1]) == []
+    assert paused(each)[0].startswith("1 of 2 workers take no tasks, as their memory is almost")
+
+
+def test_a_slurm_that_does_not_answer_is_told(
+    read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    for name in ("sbatch", "scancel", "squeue"):
+        script = tmp_path / name
+        script.write_text("#!/bin/sh\necho 'squeue: error: no controller' >&2\nexit 1\n")
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match=r"SLURM does not answer \(squeue: error: no contr"):
         start_cluster(read(SLURM))
