@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import distributed
 import xxhash
 
 from netflixdask import cluster
@@ -27,7 +28,7 @@ def check_seen(*paths: Path) -> None:
         ClusterError: naming the worker and what it does not see.
     """
     client = None if cluster.sequential_in_force() else cluster.current_client()
-    if client is None or client.cluster is not None or not paths:
+    if client is None or isinstance(client.cluster, distributed.LocalCluster) or not paths:
         return
     names = [str(path) for path in paths]
     mine = look_at(names)
