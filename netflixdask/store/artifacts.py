@@ -27,6 +27,7 @@ from netflixdask.store.manifest import (
     digest,
     folder_of,
     read_manifest,
+    sealed,
     write_json,
 )
 from netflixdask.store.parquet import (
@@ -59,6 +60,8 @@ class ArtifactManifest(pydantic.BaseModel, extra="forbid", frozen=True):
     """Where the data came from: paths, generations and fingerprints."""
     stats: dict[str, Any]
     files: list[FileEntry]
+    digest: str = ""
+    """See :func:`netflixdask.store.manifest.sealed`."""
 
     @property
     def fingerprint(self) -> str:
@@ -166,7 +169,7 @@ class ArtifactWriter:
 
         Files beside an old artifact that its manifest does not name are kept.
         """
-        manifest = ArtifactManifest(
+        unsealed = ArtifactManifest(
             kind=self.kind,
             package_version=__version__,
             created=now(),
@@ -175,6 +178,7 @@ class ArtifactWriter:
             stats=stats or {},
             files=sorted(self._files, key=lambda entry: entry.file),
         )
+        manifest = sealed(unsealed)
         remove_half_written(self.dir)
         target = self.path / MANIFEST
         names = _top(self._files)

@@ -105,6 +105,8 @@ class StoreManifest(pydantic.BaseModel, extra="forbid", frozen=True):
     duplicates: FileEntry | None
     rejects: FileEntry | None
     config: dict[str, Any]
+    digest: str = ""
+    """See :func:`sealed`."""
 
     @property
     def apart(self) -> list[str]:
@@ -139,6 +141,19 @@ def digest(value: Any) -> str:
     """Return 16 hexadecimal digits that depend on a JSON-like value only."""
     text = json.dumps(value, sort_keys=True, default=str)
     return xxhash.xxh64(text.encode()).hexdigest()
+
+
+def sealed(manifest: Model) -> Model:
+    """Return a manifest with the digest of all the rest of it as ``digest``.
+
+    A bit that flips in it is found then like one in a file that it names.
+    """
+    return manifest.model_copy(update={"digest": _seal(manifest.model_dump(mode="json"))})
+
+
+def _seal(raw: dict[str, Any]) -> str:
+    rest = {key: value for key, value in raw.items() if key != "digest"}
+    return digest(json.loads(json.dumps(rest, default=str)))  # as it is read
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -194,7 +209,7 @@ def read_manifest(path: Path, model: type[Model], what: str) -> Model:
             f"({SCHEMA_VERSION}); upgrade netflixdask"
         )
     try:
-        return model.model_validate(raw)
+        manifest = model.model_validate(raw)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -203,3 +218,10 @@ def read_manifest(path: Path, model: type[Model], what: str) -> Model:
         if raw.get("format") == model.model_fields["format"].default:
             raise DamagedManifest(f"{said}: {again}") from None
         raise StoreError(said) from None
+    seal = raw.get("digest")
+    if seal and seal != _seal(raw):
+        raise DamagedManifest(
+            f"{file}: was changed since it was written (digest {_seal(raw)}, it says {seal}): "
+            f"{again}"
+        )
+    return manifest

@@ -34,6 +34,7 @@ from netflixdask.store.manifest import (
     StoreManifest,
     folder_of,
     read_manifest,
+    sealed,
     write_json,
 )
 from netflixdask.store.parquet import FileEntry, below, remove_half_written, write_parquet
@@ -126,12 +127,13 @@ class StoreWriter:
             fields: the manifest's fields, file entries relative to :attr:`folder`.
         """
         name = self.name
-        manifest = StoreManifest(
+        unsealed = StoreManifest(
             package_version=__version__,
             created=now(),
             generation=self.generation,
             **{key: _below(name, value) for key, value in fields.items()},
         )
+        manifest = sealed(unsealed)
         final = self.path / name
         if final.exists():  # a killed run moved it here and did not come to its manifest
             shutil.rmtree(final)

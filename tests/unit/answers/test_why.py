@@ -15,6 +15,7 @@ from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import SequentialEngine
 from netflixdask.stages.similarity import SimilarityConfig, item_similarity, load_pairs
 from netflixdask.store import Artifact, RatingsStore
+from tests.tables import unsealed
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,8 @@ def test_without_the_store_pairs_and_lists_still_tell(artifacts, store, tmp_path
         shutil.rmtree(moved, ignore_errors=True)
         shutil.copytree(artifact.path, moved)
         manifest = moved / "manifest.json"
-        manifest.write_text(manifest.read_text().replace(str(store.path), str(tmp_path / "gone")))
+        text = manifest.read_text().replace(str(store.path), str(tmp_path / "gone"))
+        manifest.write_text(unsealed(text))
         rows = artifact.table("neighbors").to_pandas()
         one = rows[rows["rank"] == 1].iloc[0]
         found = why_similar(moved, int(one["item_id"]), int(one["neighbor_id"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -101,6 +102,31 @@ def test_of_an_artifact(store: nd.RatingsStore, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="cannot be read as neighbour lists"):
             read_lists(artifact.path)
         del at
+
+
+def test_of_a_manifest(store: nd.RatingsStore, tmp_path: Path) -> None:
+    nd.stats(store, tmp_path / "stats")
+    for path, open_ in ((store.path, nd.open_store), (tmp_path / "stats", open_artifact)):
+        file = path / "manifest.json"
+        text = file.read_text()
+        open_(path)
+        n_whole = 0
+        for at in flipped(file):
+            # Blanks between words may be told from one another by nobody.
+            if json.loads(text) == _loads(file.read_bytes()):
+                n_whole += 1
+                continue
+            with pytest.raises(StoreError, match=r"manifest\.json"):
+                open_(path)
+            del at
+        assert n_whole < 5
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
 
 
 def test_of_a_model(store: nd.RatingsStore, tmp_path: Path) -> None:
