@@ -91,9 +91,12 @@ class _Epoch(NamedTuple):
 
     number: int
     items: list[Handle]
+    """Runs; or one, of all, where the other side takes them as one. So are the users."""
     users: list[Handle]
+    parts: list[Handle]
+    """The users' runs, for their margins."""
     facts: list[Handle]
-    """:class:`_Facts` of the item runs, then of the user runs, then of the joined sides."""
+    """:class:`_Facts` of the items, then of the users."""
     errors: list[Handle]
 
 
@@ -188,14 +191,14 @@ class _Run:
                     [self._put(start.best[1], "best-users")],
                     [self._put(start.best[2], "best-items")],
                 )
-        src = [self._put(self.first_users if start is None else start.users, "start")]
+        src = parts = [self._put(self.first_users if start is None else start.users, "start")]
         del start
         waiting: _Epoch | None = None
         for number in range(done + 1, loop.epochs + 1):
             if self._stopped():
                 break
-            epoch = self._submit_epoch(number, src)
-            src, items = epoch.users, epoch.items
+            epoch = self._submit_epoch(number, src, parts)
+            src, parts, items = epoch.users, epoch.parts, epoch.items
             if waiting is not None:
                 self._finish(waiting)
             waiting = epoch
@@ -206,7 +209,7 @@ class _Run:
                 waiting = None
             if saves:
                 items = []
-                src = [self._checkpoint(number, src)]
+                src = parts = [self._checkpoint(number, src)]
         if waiting is not None:
             self._finish(waiting)
             del waiting
@@ -244,17 +247,20 @@ class _Run:
     def _put(self, side: Side, step: str) -> Handle:
         return self.engine.put(side, name=f"{self.name}-{step}")
 
-    def _submit_epoch(self, number: int, users: list[Handle]) -> _Epoch:
+    def _submit_epoch(self, number: int, users: list[Handle], parts: list[Handle]) -> _Epoch:
         item_side, user_side = self.sides
-        items, all_users = item_side.half_step(users, self._given(users, "user", number), number)
-        new, all_items = user_side.half_step(items, self._given(items, "item", number), number)
-        joined = [all_users if len(users) > 1 else None, all_items if len(items) > 1 else None]
+        given = self._given(parts, "user", number)
+        solved = item_side.half_step(users, given, number)
+        items = user_side.collect(solved, number)
+        given = self._given(solved, "item", number)
+        new = user_side.half_step(items, given, number)
+        all_users = item_side.collect(new, number)
+        # Of a side in one piece one task tells what its runs lost, not one each.
         facts = [
             self._submit(_facts, side, step="loss", index=(number, at))
-            for at, side in enumerate(
-                [*items, *new, *(side for side in joined if side is not None)]
-            )
+            for at, side in enumerate([*items, *all_users])
         ]
+        all_items = items[0] if user_side.way == "broadcast" else None
         errors = []
         for d, local in enumerate(self.local):
             for p, held in enumerate(local):
@@ -270,7 +276,9 @@ class _Run:
                     ]
                     task = (_error_routed, self.held_solver, held, new[d], rows)
                 errors.append(self._submit(*task, step="validate", index=index))
-        return _Epoch(number, items, new, facts, errors)
+        # The runs are held no longer than they are needed.
+        parts = new if self.solver.has_margin else all_users
+        return _Epoch(number, items, all_users, parts, facts, errors)
 
     def _given(self, parts: list[Handle], by: str, number: int) -> Handle:
         if not self.solver.has_margin:
@@ -287,13 +295,11 @@ class _Run:
         """Wait for an epoch's losses and write them down."""
         found = self.engine.gather([*epoch.facts, *epoch.errors])
         facts: list[_Facts] = found[: len(epoch.facts)]
-        n_items, n_users = len(epoch.items), len(epoch.users)
-        item_facts, user_facts = facts[:n_items], facts[n_items : n_items + n_users]
-        penalty = sum(one.penalty for one in facts[: n_items + n_users])
+        item_facts, user_facts = facts[: len(epoch.items)], facts[len(epoch.items) :]
+        penalty = sum(one.penalty for one in facts)
         error = sum(one.squared_error for one in user_facts)
         moved = total_moved([m for one in item_facts for m in one.moved])
         moved += total_moved([m for one in user_facts for m in one.moved])
-        moved += sum(m.own for one in facts[n_items + n_users :] for m in one.moved)
         now = time.perf_counter()
         row = {
             "epoch": epoch.number,

@@ -16,12 +16,15 @@ from netflixdask.models.side import FIXED
 from netflixdask.store import BlockLoader, RatingBlock, RatingsStore
 
 BLOCKS_PER_THREAD = 8
-LEAST_BLOCK = 50_000
-"""Ratings below which a block is not worth a task of about 2 ms."""
+LEAST_BLOCK = 400_000
+"""Ratings below which a block is not worth a task, which costs about 2 ms: of 50 factors they take
+ten times that. Of fewer factors it is more ratings (:func:`least_block`)."""
+_PAIRS_OF_A_RATING = 256
+"""What a rating costs beside the pairs of its row's unknowns, in such pairs, measured."""
 
 
 def rating_blocks(
-    store: RatingsStore, engine: Engine, *, split: bool = False
+    store: RatingsStore, engine: Engine, *, n_unknowns: int = 0, split: bool = False
 ) -> tuple[list[DstBlock], list[DstBlock]]:
     """Load all ratings by user and by item into the workers; return the blocks of both sides.
 
@@ -30,9 +33,10 @@ def rating_blocks(
     Args:
         store: whose training ratings.
         engine: where they are loaded.
+        n_unknowns: of a row that is solved; 0 for sums.
         split: cut rows of more ratings than a block should have into runs of whole segments.
     """
-    n_blocks, heavy = block_size(store.n_ratings, engine.n_threads)
+    n_blocks, heavy = block_size(store.n_ratings, engine.n_threads, n_unknowns)
     sides: list[list[DstBlock]] = []
     for by in ("user", "item"):
         loaders: list[list[BlockLoader]] = [
@@ -58,9 +62,15 @@ def rating_blocks(
     return sides[0], sides[1]
 
 
-def block_size(n_ratings: int, n_threads: int) -> tuple[int, int]:
+def least_block(n_unknowns: int) -> int:
+    """Return the ratings of the smallest block that is worth a task."""
+    of_50, wanted = (k * (k + 1) // 2 + _PAIRS_OF_A_RATING for k in (51, n_unknowns))
+    return max(1, LEAST_BLOCK * of_50 // wanted)
+
+
+def block_size(n_ratings: int, n_threads: int, n_unknowns: int) -> tuple[int, int]:
     """Return how many blocks a side should have, and how many ratings are too many for one row."""
-    most = max(1, n_ratings // LEAST_BLOCK)
+    most = max(1, n_ratings // least_block(n_unknowns))
     n_blocks = min(most, BLOCKS_PER_THREAD * n_threads)
     return n_blocks, max(SEGMENT, n_ratings // n_blocks)
 

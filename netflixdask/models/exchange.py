@@ -11,8 +11,8 @@
 All three make the same sums in the same order, so the factors have the same bits. Bytes of src
 rows that tasks are handed in one half-step, with ``r`` bytes a row (``4 (k + 1)`` with biases)::
 
-    broadcast    r * n_src * (1 + places)     once into the matrix, then once to each process
-                                              (without the 1 if the side is one part)
+    broadcast    r * n_src * (1 + places)     once into the matrix (of several runs, in the epoch
+                                              that solved them), then once to each process
     routed       r * sum over blocks of the src rows it needs
     ranged       r * n_src * blocks
 
@@ -107,23 +107,28 @@ class Exchange:
                 self._local, self._needs = [], []
         self.way: Way = way
 
-    def half_step(
-        self, parts: Sequence[Handle], given: Handle, epoch: int
-    ) -> tuple[list[Handle], Handle]:
+    def collect(self, parts: Sequence[Handle], epoch: int) -> list[Handle]:
+        """Return the runs of the other side as :meth:`half_step` takes them: broadcast, as one."""
+        if self.way != "broadcast" or len(parts) == 1:
+            return list(parts)
+        return [self._submit(_join, list(parts), self.n_src, step="join", index=(epoch,))]
+
+    def half_step(self, parts: Sequence[Handle], given: Handle, epoch: int) -> list[Handle]:
         """Solve all blocks.
 
         Args:
-            parts: handles of the :class:`Side` runs of the other side, in order.
+            parts: handles of the :class:`Side` runs of the other side, in order, as
+                :meth:`collect` returns them.
             given: handle of the summed margins, or None.
             epoch: tells tasks apart.
 
         Returns:
-            handles of the solved runs, and of the src side as one (None unless broadcast).
+            handles of the solved runs.
         """
         if self.way == "broadcast":
             return self._broadcast(parts, given, epoch)
         solve = self._routed if self.way == "routed" else self._ranged
-        return solve(parts, given, epoch), None
+        return solve(parts, given, epoch)
 
     def _submit(
         self, fn: Callable[..., Any], *args: Any, step: str, index: tuple[int, ...]
@@ -131,14 +136,8 @@ class Exchange:
         name = f"{self.name}-{step}" if step else self.name
         return self.engine.submit(fn, *args, name=name, index=index)
 
-    def _broadcast(
-        self, parts: Sequence[Handle], given: Handle, epoch: int
-    ) -> tuple[list[Handle], Handle]:
-        whole = (
-            parts[0]
-            if len(parts) == 1
-            else self._submit(_join, list(parts), self.n_src, step="join", index=(epoch,))
-        )
+    def _broadcast(self, parts: Sequence[Handle], given: Handle, epoch: int) -> list[Handle]:
+        (whole,) = parts
         solved = []
         for number, block in enumerate(self.blocks):
             if len(block.pieces) == 1:
@@ -159,7 +158,7 @@ class Exchange:
                 for p, piece in enumerate(block.pieces)
             ]
             solved.append(self._add_up(block, sums, given, (epoch, number)))
-        return solved, whole
+        return solved
 
     def _add_up(
         self, block: DstBlock, sums: list[Handle], given: Handle, index: tuple[int, ...]
@@ -244,7 +243,8 @@ def few_needed(most: int, src_bytes: int, n_src: int) -> bool:
 
 def _join(parts: list[Side], n_rows: int) -> Side:
     whole = join(parts, n_rows)
-    return whole._replace(moved=(Moved(place(), 0, row_bytes(whole.values) * n_rows),))
+    own = Moved(place(), 0, row_bytes(whole.values) * n_rows)
+    return whole._replace(moved=(*(one for part in parts for one in part.moved), own))
 
 
 def _solve(solver: Solver, block: RatingBlock, src: Side, given: Any) -> Side:

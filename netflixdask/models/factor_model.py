@@ -115,7 +115,9 @@ class FactorModel(Estimator):
         """
         config = self.config
         with engine.stage(self.name, lower="n_factors=, exchange='routed'") as progress:
-            by_user, by_item = rating_blocks(store, engine, split=validation == 0)
+            by_user, by_item = rating_blocks(
+                store, engine, n_unknowns=layout.n_unknowns, split=validation == 0
+            )
             loop = Loop(
                 config.epochs,
                 config.checkpoint_every,

@@ -92,7 +92,7 @@ def plan_save(model: Estimator, shape: Shape) -> Step:
 
 
 def _n_blocks(shape: Shape, machines: Machines) -> int:
-    return block_size(shape.n_ratings, machines.n_threads)[0]
+    return block_size(shape.n_ratings, machines.n_threads, 0)[0]
 
 
 def _alternating(
@@ -121,9 +121,11 @@ def _alternating(
         margins: whether the solver needs sums over the src side.
     """
     both, workers = sum(n), machines.n_workers
-    joins = 2 * epochs - 1 - checkpoints
     tasks = 2 * n[0] + n[1] + pieces + 2  # load, mean
-    tasks += epochs * (2 * both + pieces) + 2 * max(0, joins) + checkpoints
+    tasks += epochs * (both + pieces) + checkpoints
+    for own, way in ((n[0], ways[0]), (n[1], ways[1])):
+        # What a side's runs lost: of each, or of all when the other side takes them as one.
+        tasks += epochs * (2 if way == "broadcast" and own > 1 else own)
     for own, other, way in ((n[1], n[0], ways[0]), (n[0], n[1], ways[1])):
         if way == "routed":
             tasks += 2 * own + epochs * own * other
@@ -138,7 +140,7 @@ def _alternating(
     travels = sum(
         (1 - 1 / workers) + (workers - 1) if way == "broadcast" else workers - 1 for way in ways
     )
-    facts = (2 * both + 2) * epochs * RESULT_BYTES
+    facts = both * epochs * RESULT_BYTES
     return Step(
         "",
         rows=2 * epochs * shape.n_ratings,
@@ -153,7 +155,7 @@ def _alternating(
 def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
     config, layout = model.config, model.layout
     k = layout.n_unknowns
-    n_blocks, heavy = block_size(shape.n_ratings, machines.n_threads)
+    n_blocks, heavy = block_size(shape.n_ratings, machines.n_threads, k)
     validation = config.validation if hasattr(config, "validation") else 0.0
     n = [shape.n_blocks(by, n_blocks) for by in ("user", "item")]
     pieces = 0

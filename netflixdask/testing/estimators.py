@@ -315,7 +315,7 @@ class EstimatorContract:
         expected = self.make_model().fit(store)
         # Blocks are cut for the threads that there are, small data are not cut at all.
         monkeypatch.setattr(SequentialEngine, "n_threads", n_threads)
-        monkeypatch.setattr("netflixdask.models.blocks.LEAST_BLOCK", 1)
+        monkeypatch.setattr("netflixdask.models.blocks.least_block", lambda _: 1)
         assert_same_bits(self.make_model().fit(store), expected)
 
     def test_a_dask_cluster_changes_no_bit(

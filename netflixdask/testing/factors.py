@@ -77,7 +77,7 @@ class FactorContract(EstimatorContract):
     ) -> None:
         expected = self.make_factors().fit(store)
         monkeypatch.setattr("netflixdask.models.blocks.BLOCKS_PER_THREAD", 1)
-        monkeypatch.setattr("netflixdask.models.blocks.LEAST_BLOCK", 1)
+        monkeypatch.setattr("netflixdask.models.blocks.least_block", lambda _: 1)
         monkeypatch.setattr(SequentialEngine, "n_threads", n_blocks)
         assert_same_bits(self.make_factors(exchange=exchange).fit(store), expected)
 

@@ -39,10 +39,10 @@ def fit_until(monkeypatch, store, epoch, path, **options):
 
     former = alternate._Run._submit_epoch
 
-    def watched(self, number, users):
+    def watched(self, number, *sides):
         if number == epoch:
             raise Killed
-        return former(self, number, users)
+        return former(self, number, *sides)
 
     with monkeypatch.context() as patch:
         patch.setattr(alternate._Run, "_submit_epoch", watched)
@@ -116,7 +116,7 @@ def test_validation_pairs_are_the_same_by_user_and_by_item_and_in_any_cut(store,
     found = []
     for n_threads in (1, 5):
         monkeypatch.setattr(SequentialEngine, "n_threads", n_threads)
-        monkeypatch.setattr(blocks, "LEAST_BLOCK", 1)
+        monkeypatch.setattr(blocks, "least_block", lambda _: 1)
         engine = SequentialEngine()
         parts = hold_out(store, *rating_blocks(store, engine), 0.2, 7, engine)
         pairs = []
@@ -141,7 +141,7 @@ def test_validation_pairs_are_the_same_by_user_and_by_item_and_in_any_cut(store,
 @pytest.mark.parametrize("way", ["broadcast", "routed", "ranged"])
 def test_validation_rmse_is_of_the_held_out_pairs(store, way, monkeypatch):
     monkeypatch.setattr(SequentialEngine, "n_threads", 3)
-    monkeypatch.setattr(blocks, "LEAST_BLOCK", 1)
+    monkeypatch.setattr(blocks, "least_block", lambda _: 1)
     options = {**OPTIONS, "epochs": 4, "validation": 0.1, "patience": 9, "exchange": way}
     model = nd.ALS(**options).fit(store, rng=5)
     engine = SequentialEngine()

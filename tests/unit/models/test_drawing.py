@@ -48,7 +48,7 @@ def store(tmp_path_factory):
 def two_blocks(monkeypatch):
     monkeypatch.setattr(SequentialEngine, "n_threads", 1)
     monkeypatch.setattr(blocks, "BLOCKS_PER_THREAD", 2)
-    monkeypatch.setattr(blocks, "LEAST_BLOCK", 1)
+    monkeypatch.setattr(blocks, "least_block", lambda _: 1)
 
 
 @pytest.fixture

@@ -64,8 +64,8 @@ def test_scheduler_does_not_remember_old_epochs(client, store):
 
     class Watched(DaskEngine):
         @contextlib.contextmanager
-        def stage(self, name):
-            with super().stage(name):
+        def stage(self, name, **options):
+            with super().stage(name, **options):
                 yield Progress()
 
     model = nd.ALS(n_factors=2, epochs=50, checkpoint_every=5)
