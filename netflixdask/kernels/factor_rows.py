@@ -93,11 +93,7 @@ class Layout(NamedTuple):
 
 
 def aligned(*shape: int) -> Floats:
-    """Return a float32 array that starts on a cache line; not initialised.
-
-    From 4 MB on numpy asks for huge pages, which random reads of a big side need; ``zeros`` would
-    give small ones.
-    """
+    """Return a float32 array that starts on a cache line; not initialised."""
     size = int(np.prod(shape))
     room = np.empty(size + LINE // 4, np.float32)
     skip = -room.ctypes.data % LINE // 4

@@ -10,10 +10,12 @@ from typing import Self
 
 import distributed
 from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
 from distributed.system import MEMORY_LIMIT
 from distributed.worker_memory import parse_memory_limit
 
 from netflixdask import cluster
+from netflixdask.cluster import files, standing
 from netflixdask.errors import ConfigError
 from netflixdask.mapreduce import Engine
 
@@ -83,15 +85,30 @@ def machines_of(address: str | None) -> Machines:
     if name == "sequential":
         return Machines(name, 1, 1, 0)
     if match := re.fullmatch(r"laptop(?::([1-9]\d*))?|threads", name):
-        n_workers = int(match[1] or 1)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else CPU_COUNT
-        threads = max(1, cores // n_workers)
-        limit = parse_memory_limit("auto", threads, total_cores=CPU_COUNT, logger=_LOGGER)
-        return Machines(name, n_workers, threads * n_workers, int(limit or MEMORY_LIMIT))
+        return _of_this_machine(name, int(match[1] or 1), None, "auto")
     if name.endswith(".toml"):
-        raise ConfigError(
-            f"cluster {name!r}: a plan starts no cluster; name the workers as laptop:N, or by the "
-            "address of the scheduler once it runs"
-        )
+        config = files.read_cluster(name)
+        if isinstance(config, files.StartedCluster) and standing.running(name) is None:
+            return _of_file(name, config)
     with cluster.open_client(address, quiet=True) as client:
         return Machines.of_client(name, client)
+
+
+def _of_this_machine(name: str, n_workers: int, threads: int | None, memory: str | int) -> Machines:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else CPU_COUNT
+    each = threads or max(1, cores // n_workers)
+    limit = parse_memory_limit(memory, each, total_cores=CPU_COUNT, logger=_LOGGER)
+    return Machines(name, n_workers, each * n_workers, int(limit or MEMORY_LIMIT))
+
+
+def _of_file(name: str, config: files.StartedCluster) -> Machines:
+    """Return the workers of a cluster file that is not up; nothing is asked of its hosts."""
+    if isinstance(config, files.LaptopCluster):
+        return _of_this_machine(name, config.workers, config.threads, config.memory)
+    if config.threads is None:
+        raise ConfigError(
+            f"{name}: threads is not given, and a plan does not ask the hosts how many cores they "
+            "have; expected threads = N, or the cluster to be up (netflixdask cluster up)"
+        )
+    limit = 0 if config.memory == "auto" else int(parse_bytes(config.memory))
+    return Machines(name, config.workers, config.workers * config.threads, limit)

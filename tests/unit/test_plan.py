@@ -122,8 +122,23 @@ def test_machines_are_known_without_a_cluster() -> None:
     )
     with pytest.raises(ConfigError, match=r"expected laptop"):
         machines_of("laptops")
-    with pytest.raises(ConfigError, match=r"a plan starts no cluster"):
-        machines_of("cluster.toml")
+
+
+def test_machines_of_a_cluster_file_that_is_not_up(tmp_path: Path) -> None:
+    def of(text: str) -> Machines:
+        (tmp_path / "lab.toml").write_text(text)
+        return machines_of(str(tmp_path / "lab.toml"))
+
+    ssh = 'kind = "ssh"\nhosts = ["127.0.0.1"]\n'
+    found = of(ssh + 'workers = 4\nthreads = 8\nmemory = "16GB"\n')
+    assert (found.n_workers, found.n_threads, found.memory_limit) == (4, 32, 16_000_000_000)
+    assert of(ssh + "threads = 8\n").memory_limit == 0
+    with pytest.raises(ConfigError, match=r"threads is not given"):
+        of(ssh)
+    laptop = of('kind = "laptop"\nworkers = 2\nthreads = 3\nmemory = "1GB"\n')
+    assert (laptop.n_workers, laptop.n_threads, laptop.memory_limit) == (2, 6, 1_000_000_000)
+    with pytest.raises(ConfigError, match=r"none.toml"):
+        machines_of(str(tmp_path / "none.toml"))
 
 
 @pytest.mark.distributed

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from netflixdask.kernels import amx
 from netflixdask.kernels.comoments import triangle
-from netflixdask.kernels.user_lists import GROUP, LEAST_GAIN, MACRO, PAIRS_OF_A_STEP
+from netflixdask.kernels.user_lists import (
+    GROUP,
+    LEAST_GAIN,
+    MACRO,
+    PAIRS_OF_A_BLOCK,
+    PAIRS_OF_A_STEP,
+)
 from netflixdask.mapreduce import count_tasks
 from netflixdask.plan import Machines, Step
 from netflixdask.stages.similarity.bands import plan_bands, popularity, row_costs
@@ -25,6 +31,7 @@ from netflixdask.stages.similarity.occurring import (
     plan_rows,
 )
 from netflixdask.stages.similarity.sums import (
+    PARTS_PER_THREAD,
     candidates_of,
     kept_bytes,
     list_groups,
@@ -68,7 +75,8 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
         whole = config.max_ratings_per_user is None and config.max_ratings_per_item is None
         n_rows = wanted_rows(config, by_place, shape.n_users, whole=whole)
     every = candidates_of(config, n_rows) == "all"
-    cut = (_all_pairs if every else _occurring)(shape, config, by_place, n_rows)
+    n_lists = shape.n_blocks("user", PARTS_PER_THREAD * machines.n_threads)
+    cut = (_all_pairs if every else _occurring)(shape, config, by_place, n_rows, n_lists)
     workers = min(machines.n_workers, max(1, cut.n_bands))
     threads = machines.threads_each
     load = min(threads, cut.n_lists) * shape.largest_file("user") * LOAD_BYTES
@@ -117,13 +125,12 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
 
 
 def _all_pairs(
-    shape: Shape, config: SimilarityConfig, by_place: NDArray[np.int64], n_rows: int
+    shape: Shape, config: SimilarityConfig, by_place: NDArray[np.int64], n_rows: int, n_lists: int
 ) -> Bands:
     n_items = len(by_place)
     scale = value_scale(config.chosen, shape.low, shape.high, shape.scale)
     form = choose_form(scale, int(by_place[1]) if n_items > 1 else 0)
-    n_lists = shape.n_blocks("user")
-    summary = expected_summary(shape, form, by_place)
+    summary = expected_summary(shape, form, by_place, n_lists=n_lists)
     n_bytes = shape.n_ratings * np.dtype(form.entry).itemsize
     n_maps = list_groups(n_bytes, n_lists, config)
     kept = kept_bytes(config, scale, form, n_maps)
@@ -145,9 +152,8 @@ def _all_pairs(
 
 
 def _occurring(
-    shape: Shape, config: SimilarityConfig, by_place: NDArray[np.int64], n_rows: int
+    shape: Shape, config: SimilarityConfig, by_place: NDArray[np.int64], n_rows: int, n_lists: int
 ) -> Bands:
-    n_lists = shape.n_blocks("user")
     n_bytes = LIST_BYTES * shape.n_ratings
     n_maps = list_groups(n_bytes, n_lists, config)
     per_user = shape.by_user.astype(np.float64)
@@ -171,7 +177,11 @@ def _occurring(
 
 
 def expected_summary(
-    shape: Shape, form: ListForm, by_place: NDArray[np.int64], dense: bool | None = None
+    shape: Shape,
+    form: ListForm,
+    by_place: NDArray[np.int64],
+    dense: bool | None = None,
+    n_lists: int = 1,
 ) -> ListSummary:
     """Return the totals of lists of ratings that fall on items as their numbers say, by chance.
 
@@ -182,6 +192,7 @@ def expected_summary(
         form: of the lists.
         by_place: int64[n_items], raters of each place.
         dense: as for :func:`netflixdask.stages.similarity.lists.make_lists`.
+        n_lists: parts in which the lists are made.
     """
     n_items = len(by_place)
     share = by_place / max(1, int(by_place.sum()))
@@ -203,6 +214,16 @@ def expected_summary(
             gain = some / 2 * upto**2 - steps
             best = gain.argmax(axis=1)
             chosen[start : start + 4096] = np.where(gain.max(axis=1) > LEAST_GAIN, best + 1, 0)
+        # What all groups gain in a row of blocks must be worth the sums of each part of the lists.
+        sums = np.arange(1, last + 1) * (MACRO // 16) ** 2 * PAIRS_OF_A_BLOCK * n_lists
+        reaching = [
+            np.bincount(chosen, weights=of, minlength=last + 1)[::-1].cumsum()[::-1][1 : last + 1]
+            for of in (squares, np.ones(len(chosen)))
+        ]
+        gained = reaching[0] / 2 * np.diff(upto**2, prepend=0.0)
+        total = np.cumsum(gained - reaching[1] * np.diff(steps, prepend=0) - sums)
+        rows = int(total.argmax()) + 1 if total.max(initial=0.0) > 0 else 0
+        np.minimum(chosen, rows, out=chosen)
     groups = np.bincount(chosen, minlength=n_blocks + 1)[::-1].cumsum()[::-1][1 : n_blocks + 1]
     # Of groups that are dense up to a block, what is left for the lists lies behind it.
     left = [

@@ -15,13 +15,10 @@ from netflixdask.stages.similarity.config import SimilarityConfig
 from netflixdask.stages.similarity.keep import CANDIDATES, KeepBand, KeepNeighbors
 from netflixdask.stages.similarity.measures import Measure
 from netflixdask.stages.similarity.neighbors import merge_neighbors
-from netflixdask.stages.similarity.sums import Ratings, sum_pairs
+from netflixdask.stages.similarity.sums import PARTS_PER_THREAD, Ratings, sum_pairs
 from netflixdask.store.artifacts import Artifact, new_artifact, open_artifact
 from netflixdask.store.parquet import column
 from netflixdask.store.ratings import RatingsStore
-
-_PARTS_PER_THREAD = 3
-"""At least: few block files are cut, so that no thread waits for another that makes lists."""
 
 
 def item_similarity(
@@ -87,7 +84,7 @@ def item_similarity(
                 engine=engine,
             )
             summed = sum_pairs(
-                store.loaders("user", n_blocks=_PARTS_PER_THREAD * engine.n_threads),
+                store.loaders("user", n_blocks=PARTS_PER_THREAD * engine.n_threads),
                 ratings,
                 config,
                 KeepBand(str(writer.dir), pairs=config.pairs),

@@ -47,6 +47,9 @@ from netflixdask.stages.similarity.occurring import (
 from netflixdask.stages.similarity.values import ValueBlock, ValueScale, load_values, value_scale
 from netflixdask.store.blocks import RatingBlock
 
+PARTS_PER_THREAD = 3
+"""At least: few block files are cut, so that no thread waits for another that makes lists."""
+
 Source = Any
 """A RatingBlock by user, a function that returns one, or a handle of either."""
 
