@@ -71,6 +71,8 @@ def recommend(
     quiet: Quiet = False,
 ) -> None:
     """Recommend unseen items to users."""
+    if plan and (offline is not None or ratings is not None):
+        raise InputError("recommend: --plan goes with --user or --out; one person takes no time")
     if offline is not None:
         # From a shell it is answered before this module is loaded.
         typer.echo(shown(recommend_offline(*offline, n), as_json=as_json, quiet=quiet), nl=False)

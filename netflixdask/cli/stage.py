@@ -167,6 +167,8 @@ def canopy(
     if suggest:
         if out_path is not None:
             raise InputError("canopy: --suggest writes nothing; leave OUT out")
+        if plan:
+            raise InputError("canopy: --plan goes without --suggest, which looks at a sample only")
         wanted = 0.95 if recall is None else recall
         with session(cluster, as_json, quiet) as out:
             found = api.suggest_canopies(

@@ -478,6 +478,8 @@ USAGE = {
     "similarity mine out --pairs --candidates occurring": "pairs = True: all pairs are written",
     "canopy mine": "canopy: OUT is missing: the folder to write, or --suggest",
     "canopy mine out --suggest": "canopy: --suggest writes nothing; leave OUT out",
+    "canopy mine --suggest --plan": "canopy: --plan goes without --suggest",
+    "recommend mine --ratings mine --plan": "recommend: --plan goes with --user or --out",
     "canopy mine out --recall 0.9": "canopy: --recall goes with --suggest",
     "canopy mine --suggest --recall 2": "recall = 2: expected a share above 0 and at most 1",
     "canopy mine out --init best": "CanopyConfig: init = 'best': input should be 'most_rated'",
