@@ -135,26 +135,40 @@ def add_segment(  # type: ignore[no-untyped-def]
     width, column = factors.shape[1] // COLUMNS, terms.target_column
     where, lines, targets, weights = scratch.where, scratch.lines, scratch.targets, scratch.weights
     src, seen = ratings.src, scratch.seen
+    # Numbers from here on, and loops without branches: they become vectors.
+    plain = ratings.kind == 1 and alpha == np.float32(0.0)
+    code = ratings.code
     total = 0.0
     for begin in range(first, stop, BATCH):
         n = min(BATCH, stop - begin)
         ahead = min(len(src), begin + n + BATCH)
-        n_lines = 0
-        for p in range(max(seen[0], begin + n), ahead):
-            line = base + np.int64(src[p]) * stride
-            for _ in range(width):
-                lines[n_lines] = line
-                n_lines += 1
-                line += 64
+        start = max(seen[0], begin + n)
+        n_ahead = max(0, ahead - start)
+        for p in range(n_ahead):
+            lines[p] = base + np.int64(src[np.uint64(start + p)]) * stride
+        for w in range(1, width):
+            for p in range(n_ahead):
+                lines[w * n_ahead + p] = lines[p] + 64 * w
+        n_lines = width * n_ahead
         seen[0] = ahead
         squares = np.float32(0.0)
         for q in range(n):
-            row = base + np.int64(src[begin + q]) * stride
-            where[q] = row
-            targets[q], weights[q] = rating_target(
-                codes, ratings.kind, begin + q, step, low, alpha, center, row, column
-            )
-            squares += squared(targets[q], weights[q], alpha)
+            where[q] = base + np.int64(src[np.uint64(begin + q)]) * stride
+        if plain:
+            for q in range(n):
+                stars = np.float32(code[np.uint64(begin + q)]) * step + low
+                targets[q] = stars - center
+            if column >= 0:
+                for q in range(n):
+                    targets[q] -= float_at(where[q] + 4 * column)
+            for q in range(n):
+                squares += targets[q] * targets[q]
+        else:
+            for q in range(n):
+                targets[q], weights[q] = rating_target(
+                    codes, ratings.kind, begin + q, step, low, alpha, center, where[q], column
+                )
+                squares += squared(targets[q], weights[q], alpha)
         total += np.float64(squares)
         add_batch(
             where, n, targets, weights, alpha > np.float32(0.0), scratch.plan, panels, at,
