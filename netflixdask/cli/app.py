@@ -87,7 +87,8 @@ def run(arguments: list[str]) -> int:
     except NetflixDaskError as error:
         _debug()
         _say(f"error: {as_options(str(error))}")
-        if isinstance(error, ClusterError) and not isinstance(error, InputError):
+        lost = isinstance(error, ClusterError) and not isinstance(error, InputError)
+        if lost and arguments[0] != "cluster":  # that one says itself what to do
             _say(f"again: {shlex.join(['netflixdask', *arguments])}")
         return error.exit_code
     except PermissionError as error:
