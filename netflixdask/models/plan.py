@@ -120,7 +120,7 @@ def _alternating(
         checkpoints: how often the users are taken to the client.
         margins: whether the solver needs sums over the src side.
     """
-    both, workers = sum(n), machines.n_workers
+    both, workers = sum(n), min(machines.n_workers, max(n))
     tasks = 2 * n[0] + n[1] + pieces + 2  # load, mean
     tasks += epochs * (both + pieces) + checkpoints
     for own, way in ((n[0], ways[0]), (n[1], ways[1])):
@@ -135,7 +135,7 @@ def _alternating(
         tasks += epochs * (both + 2)
     blocks = 2 * shape.rating_bytes * shape.n_ratings + 8 * (shape.n_users + shape.n_items)
     largest = shape.n_ratings // max(1, min(n))
-    loading = machines.threads_each * largest * LOAD_BYTES
+    loading = min(machines.threads_each, max(n)) * largest * LOAD_BYTES
     # A side as parts and as one, the other side too; then what tasks are handed.
     travels = sum(
         (1 - 1 / workers) + (workers - 1) if way == "broadcast" else workers - 1 for way in ways

@@ -59,9 +59,9 @@ def _held(shape: Shape, config: CanopyConfig, machines: Machines) -> list[Step]:
     by_place = shape.by_item[popularity(shape.by_item)]
     form = choose_form(scale, int(by_place[0]) if n_items > 1 else 0)
     n_lists = shape.n_blocks("user", BLOCKS_PER_THREAD * machines.n_threads)
-    summary = expected_summary(shape, form, by_place)
+    summary = expected_summary(shape, form, by_place, n_lists=n_lists)
     bands = plan_bands(summary, form, n_items, BAND_BYTES, 8)
-    work, size = row_costs(summary, form, n_items, 8)
+    work, size = row_costs(summary, form, n_items, 4)  # the other 4 bytes a pair are the dots
     band = max((int(size[one.lo : one.hi].sum()) for one in bands), default=0)
     lists = shape.n_ratings * np.dtype(form.entry).itemsize + 8 * shape.n_users
     dots = 4 * triangle(n_items) // workers

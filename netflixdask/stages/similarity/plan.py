@@ -79,7 +79,8 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
     cut = (_all_pairs if every else _occurring)(shape, config, by_place, n_rows, n_lists)
     workers = min(machines.n_workers, max(1, cut.n_bands))
     threads = machines.threads_each
-    load = min(threads, cut.n_lists) * shape.largest_file("user") * LOAD_BYTES
+    load = min(threads, cut.n_lists) * -(-shape.n_ratings // n_lists) * LOAD_BYTES
+    makers = min(machines.n_workers, n_lists)
     summing = min(threads, cut.n_bands) * cut.band + cut.lists // cut.n_maps
     tasks = 1 + (scale.kind == "residual") + cut.n_lists
     tasks += count_tasks(1, cut.n_lists, n_workers=machines.n_workers)
@@ -98,7 +99,7 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
         memory=max(load, summing) + FIXED_BYTES,
         least=max(load, summing),
         # Each worker that takes part gets the lists that others made.
-        moved=cut.lists * (workers - 1) + 40 * n_items,
+        moved=round(cut.lists * workers * (1 - 1 / makers)) + 40 * n_items,
         disk=PAIR_DISK * triangle(n_items) * config.pairs,
         scratch=cut.candidates,
         work={**cut.work, "lists": shape.n_ratings},
