@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ SHAPES = {
 FEW_BYTES = 1_000_000
 """Less is moved or written by whatever else there is, such as the names of tasks."""
 FEW_MEMORY = 40_000_000
+ATTEMPTS = 3
+"""What travels, and what two threads hold at once, depends on who is quicker: one run of three."""
 
 
 @pytest.fixture(scope="module", params=["laptop", "laptop:2"])
@@ -85,24 +88,29 @@ def compare(
     """Every figure of the plan is within a factor of two of the measured one."""
     machines = machines_of(client.plan_for)
     total = Plan("test", tuple(plan(machines)), machines).total
-    with measured(client) as found:
-        call()
-    pairs = {
-        "tasks": (total.tasks, found.tasks, 0),
-        "memory": (total.memory, found.memory, FEW_MEMORY),
-        "moved": (total.moved, found.moved, FEW_BYTES),
-        "rows": (total.rows, rows or total.rows, 0),
-        "disk": (total.disk, 0 if out is None else bytes_at(out), FEW_BYTES),
-    }
-    if may_stay:
-        assert found.moved <= 2 * max(total.moved, FEW_BYTES)
-        del pairs["moved"]
-    wrong = {
-        name: (planned, real)
-        for name, (planned, real, few) in pairs.items()
-        if max(planned, real) > few and not real / 2 <= planned <= real * 2
-    }
-    assert not wrong, f"planned and found: {wrong}"
+    for _ in range(ATTEMPTS):
+        with measured(client) as found:
+            call()
+        pairs = {
+            "tasks": (total.tasks, found.tasks, 0),
+            "memory": (total.memory, found.memory, FEW_MEMORY),
+            "moved": (total.moved, found.moved, FEW_BYTES),
+            "rows": (total.rows, rows or total.rows, 0),
+            "disk": (total.disk, 0 if out is None else bytes_at(out), FEW_BYTES),
+        }
+        if may_stay:
+            assert found.moved <= 2 * max(total.moved, FEW_BYTES)
+            del pairs["moved"]
+        wrong = {
+            name: (planned, real)
+            for name, (planned, real, few) in pairs.items()
+            if max(planned, real) > few and not real / 2 <= planned <= real * 2
+        }
+        if not wrong:
+            return
+        if out is not None:
+            shutil.rmtree(out)
+    raise AssertionError(f"planned and found: {wrong}")
 
 
 def test_ingest(client: distributed.Client, raw: Path, tmp_path: Path) -> None:

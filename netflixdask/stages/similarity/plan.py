@@ -98,8 +98,8 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
         tasks=tasks,
         memory=max(load, summing) + FIXED_BYTES,
         least=max(load, summing),
-        # Each worker that takes part gets the lists that others made.
-        moved=round(cut.lists * workers * (1 - 1 / makers)) + 40 * n_items,
+        # Each worker that takes part gets the lists that others made; if one does, all or half.
+        moved=cut.lists * max(workers - 1, makers > 1) + 40 * n_items,
         disk=PAIR_DISK * triangle(n_items) * config.pairs,
         scratch=cut.candidates,
         work={**cut.work, "lists": shape.n_ratings},
