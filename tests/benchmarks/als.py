@@ -65,8 +65,7 @@ class Bench:
             type(model)(**{**model.config.model_dump(), "epochs": 2}).fit(self.tiny())
             client.run(watch_kernels)
             start = time.perf_counter()
-            with PeakMemory() as memory:
-                model.fit(store)
+            model.fit(store)
             seconds = time.perf_counter() - start
             in_kernels = sum(client.run(kernel_seconds).values())
         history = model.history_
@@ -81,7 +80,6 @@ class Bench:
             "gflops": 2e-9 * store.n_ratings * k * (k + 1) / float(later.mean()),
             "loss": float(history["loss"].iloc[-1]),
             "outside_kernels": 1 - in_kernels / (seconds * processes * threads),
-            "peak_gb": memory.peak / 1e9,
             "bytes_moved": int(history["bytes_moved"].iloc[-1]),
         }
         if model.predicts == "stars":
@@ -186,6 +184,15 @@ def kernel_seconds() -> float:
     from netflixdask.models import factor_solver
 
     return float(sum(factor_solver.bench_seconds))  # type: ignore[attr-defined]
+
+
+def peak_of_a_fit(bench: Bench, store: RatingsStore, model: Any) -> float:
+    """Return the GB that all processes hold at most; to look at them slows a fit down."""
+    with quiet(), nd.open_client("laptop", threads=bench.threads, quiet=True):
+        model.fit(bench.tiny())
+        with PeakMemory() as memory:
+            model.fit(store)
+    return memory.peak / 1e9
 
 
 def top_ten(bench: Bench, store: RatingsStore, model: Any) -> None:
@@ -334,9 +341,8 @@ def prize(bench: Bench, store: RatingsStore, factors: list[int]) -> None:
         bench.row(name, ours["gflops"], peak, must, aim)
         if k != 50:
             continue
-        bench.row(
-            "peak GB of all processes", ours["peak_gb"], None, "<= 6", "<= 3", ours["peak_gb"]
-        )
+        peak_gb = peak_of_a_fit(bench, store, als(k, 2))
+        bench.row("peak GB of all processes", peak_gb, None, "<= 6", "<= 3", peak_gb)
         bench.row(
             f"share of a fit of {bench.epochs} epochs outside the kernels", None, None, "<= 0.15",
             "-", ours["outside_kernels"],

@@ -189,10 +189,10 @@ def test_a_fit_that_does_not_fit_is_refused(tmp_path: Path) -> None:
             tmp_path / "store", n_ratings=60_000, n_users=30_000, n_items=200, layout="store"
         )
     with (
-        nd.open_client(memory_limit="300MB", quiet=True) as client,
+        nd.open_client(memory_limit="800MB", quiet=True) as client,
         quiet(),
         measured(client) as found,
         pytest.raises(RoomError, match=r"^als: needs about .* MB of memory .* nothing was started"),
     ):
-        nd.ALS(n_factors=2_000).fit(store)
+        nd.ALS(n_factors=6_000).fit(store)
     assert found.tasks == 0
