@@ -192,7 +192,7 @@ def test_a_fit_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         nd.open_client(memory_limit="800MB", quiet=True) as client,
         quiet(),
         measured(client) as found,
-        pytest.raises(RoomError, match=r"^als: needs about .* MB of memory .* nothing was started"),
+        pytest.raises(RoomError, match=r"^als: needs about .* GB of memory .* nothing was started"),
     ):
         nd.ALS(n_factors=6_000).fit(store)
     assert found.tasks == 0
