@@ -80,6 +80,8 @@ def connect(
             raise NoSchedulerError(
                 _why(address, security, error, timeout or CONNECT_TIMEOUT)
             ) from error
+    # A scheduler that goes away is told in one sentence, not in a traceback of Dask's log.
+    logging.getLogger("distributed.batched").setLevel(logging.CRITICAL)
     if not check:
         return client
     try:
