@@ -263,18 +263,20 @@ def test_a_worker_whose_disk_is_full_keeps_what_it_cannot_write(tmp_path: Path) 
             with contextlib.suppress(OSError), (local / "fill").open("wb", buffering=0) as out:
                 while True:
                     out.write(b"x" * 4096)
-            found.worker("a", "--memory-limit", "600MB")
+            # Held: more than the 60 % from which a worker writes, and with its code (200 MB) less
+            # than the 80 % from which it takes no task.
+            found.worker("a", "--memory-limit", "2GB")
             found.wait_for(1)
             with nd.open_client(found.address, quiet=True) as client, quiet():
                 engine = DaskEngine(client)
                 held = [
                     engine.submit(np.full, 5_000_000, float(i), name="held", index=i)
-                    for i in range(9)
+                    for i in range(31)
                 ]
                 sums = [
                     engine.submit(np.sum, one, name="sum", index=i) for i, one in enumerate(held)
                 ]
-                assert engine.gather(sums) == [5e6 * i for i in range(9)]
+                assert engine.gather(sums) == [5e6 * i for i in range(31)]
             assert "No space left on device" in found.log("a")
     finally:
         subprocess.run(["umount", "--lazy", str(local)], check=True)
