@@ -17,6 +17,7 @@ import distributed
 
 from netflixdask.errors import ClusterError, NetflixDaskError, StageError
 from netflixdask.mapreduce import faults
+from netflixdask.mapreduce.pages import small_pages
 from netflixdask.progress import StageProgress, is_quiet
 
 POLL_SECONDS = 0.25
@@ -108,7 +109,7 @@ class DaskEngine:
     def stage(self, name: str, *, lower: str = "") -> Iterator[StageProgress]:
         """Enter a span and a progress line; log the stage's start and end on the scheduler."""
         self._log(name, "start")
-        with distributed.span(name), StageProgress(name) as progress:
+        with small_pages(), distributed.span(name), StageProgress(name) as progress:
             self._stages.append(_Stage(progress, lower))
             try:
                 yield progress

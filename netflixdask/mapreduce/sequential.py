@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from netflixdask.mapreduce.pages import small_pages
 from netflixdask.progress import StageProgress
 
 
@@ -50,7 +51,7 @@ class SequentialEngine:
     def stage(self, name: str, *, lower: str = "") -> Iterator[StageProgress]:
         """Show one progress line."""
         outer, self._done = self._progress, 0
-        with StageProgress(name) as progress:
+        with small_pages(), StageProgress(name) as progress:
             self._progress = progress
             try:
                 yield progress

@@ -32,7 +32,6 @@ from netflixdask.models.checkpoint import Checkpoint, Progress
 from netflixdask.models.exchange import DstBlock, Exchange, Way, gather_rows, pick, total_moved
 from netflixdask.models.side import (
     FIXED,
-    Factors,
     LocalBlock,
     Moved,
     Side,
@@ -65,6 +64,16 @@ class Loop:
     checkpoint: Checkpoint | None = None
     resume: bool | None = None
     """Go on from the checkpoint: None = if it is of this fit and not after its end."""
+
+
+class Start(NamedTuple):
+    """The users to begin with, where the workers have them or will make them."""
+
+    runs: list[Handle]
+    """Of :class:`Side`, in order."""
+    n_users: int
+    row_bytes: int = 0
+    """Of a row in a worker's memory, which decides how rows reach the blocks; 0 = broadcast."""
 
 
 class Outcome(NamedTuple):
@@ -110,7 +119,7 @@ def alternate(
     solver: Solver,
     by_user: Sequence[DstBlock],
     by_item: Sequence[DstBlock],
-    users: Side,
+    start: Start,
     n_items: int,
     n_ratings: int,
     loop: Loop,
@@ -128,7 +137,7 @@ def alternate(
         solver: the half-step of both sides.
         by_user: the blocks by user.
         by_item: the blocks by item.
-        users: where to start.
+        start: users to begin with.
         n_items: rows of the item side.
         n_ratings: for the train RMSE.
         loop: how long.
@@ -137,7 +146,7 @@ def alternate(
         progress: of the stage that was entered, shows the RMSE.
     """
     return _Run(
-        solver, by_user, by_item, users, n_items, n_ratings, loop, name, engine, progress
+        solver, by_user, by_item, start, n_items, n_ratings, loop, name, engine, progress
     ).run()
 
 
@@ -147,7 +156,7 @@ class _Run:
         solver: Solver,
         by_user: Sequence[DstBlock],
         by_item: Sequence[DstBlock],
-        users: Side,
+        start: Start,
         n_items: int,
         n_ratings: int,
         loop: Loop,
@@ -158,16 +167,15 @@ class _Run:
         self.solver, self.loop, self.name = solver, loop, name
         self.held_solver = engine.put(solver, name=f"{name}-solver")  # it may hold all biases
         self.engine, self.progress = engine, progress
-        self.n_users, self.n_items, self.n_ratings = len(users.values), n_items, n_ratings
+        self.n_users, self.n_items, self.n_ratings = start.n_users, n_items, n_ratings
         self.rows: list[dict[str, Any]] = []
         self.best: tuple[int, list[Handle], list[Handle]] | None = None
         self.last_time = time.perf_counter()
-        self.first_users = users
-        size = users.values.packed.nbytes if isinstance(users.values, Factors) else 0
+        self.start: Start | None = start
         self.sides = [
             Exchange(
                 solver, self.held_solver, blocks, n_src, engine, name=f"{name}-{by}", way=loop.way,
-                src_bytes=size * n_src // max(1, self.n_users),
+                src_bytes=start.row_bytes * n_src,
             )
             for by, blocks, n_src in (
                 ("item", by_item, self.n_users), ("user", by_user, n_items)
@@ -182,17 +190,16 @@ class _Run:
         loop, engine = self.loop, self.engine
         done = 0
         items: list[Handle] = []
-        start = self._saved()
-        if start is not None:
-            done, self.rows = start.epoch, start.rows
-            if start.best is not None:
+        src, parts = self._first(saved := self._saved())
+        if saved is not None:
+            done, self.rows = saved.epoch, saved.rows
+            if saved.best is not None:
                 self.best = (
-                    start.best[0],
-                    [self._put(start.best[1], "best-users")],
-                    [self._put(start.best[2], "best-items")],
+                    saved.best[0],
+                    [self._put(saved.best[1], "best-users")],
+                    [self._put(saved.best[2], "best-items")],
                 )
-        src = parts = [self._put(self.first_users if start is None else start.users, "start")]
-        del start
+        del saved
         waiting: _Epoch | None = None
         for number in range(done + 1, loop.epochs + 1):
             if self._stopped():
@@ -221,6 +228,15 @@ class _Run:
         last_users = join(found[: len(src)], self.n_users)
         last_items = join(found[len(src) :], self.n_items)
         return Outcome(last_users, last_items, _frame(self.rows))
+
+    def _first(self, saved: Progress | None) -> tuple[list[Handle], list[Handle]]:
+        """Return the users to begin with as the items take them, and as runs, for margins."""
+        assert self.start is not None
+        made, self.start = self.start.runs, None  # nobody else holds them
+        if saved is not None:
+            made = [self._put(saved.users, "resume")]
+        whole = self.sides[0].collect(made, 0)
+        return whole, made if self.solver.has_margin else whole
 
     def _saved(self) -> Progress | None:
         """Return the progress to go on from, if there is one."""

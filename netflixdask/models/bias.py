@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from netflixdask.kernels.bias import row_biases
 from netflixdask.mapreduce import Engine
-from netflixdask.models.alternate import Loop, alternate
+from netflixdask.models.alternate import Loop, Start, alternate
 from netflixdask.models.base import Estimator, ModelConfig, check_finite, not_fitted
 from netflixdask.models.blocks import global_mean, rating_blocks
 from netflixdask.models.scorers import FactorScorer, Scorer
@@ -113,11 +113,12 @@ class BiasBaseline(LinearModel):
         with engine.stage("bias-baseline") as progress:
             by_user, by_item = rating_blocks(store, engine)
             mean = global_mean(by_user, store.n_ratings, engine)
+            zero = Side(0, np.zeros(store.n_users, np.float64), 0, 0)
             users, items, history = alternate(
                 self.half_step(mean),
                 by_user,
                 by_item,
-                Side(0, np.zeros(store.n_users, np.float64), 0, 0),
+                Start([engine.put(zero, name="bias-start")], store.n_users),
                 store.n_items,
                 store.n_ratings,
                 Loop(self.config.epochs, checkpoint_every=self.config.epochs),

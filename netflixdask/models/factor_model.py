@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import ConfigError
 from netflixdask.kernels.factor_rows import Layout
-from netflixdask.kernels.philox import fill_normal
 from netflixdask.mapreduce import Engine, use_engine
 from netflixdask.models.alternate import Loop, alternate
 from netflixdask.models.base import Estimator, ModelConfig, check_finite
@@ -35,10 +34,11 @@ from netflixdask.models.fold_in import (
 )
 from netflixdask.models.rated import Rated
 from netflixdask.models.scorers import FactorScorer
-from netflixdask.models.side import Factors, Side, Solver
+from netflixdask.models.side import Factors, Solver
+from netflixdask.models.start import Draw, start_of
 from netflixdask.models.update import check_appended, update_rows
 from netflixdask.models.validation import hold_out
-from netflixdask.random import STREAM_USER_FACTORS, hash_ids
+from netflixdask.random import hash_ids
 from netflixdask.store import Artifact, RatingsStore, open_store
 from netflixdask.store.manifest import digest
 
@@ -131,21 +131,22 @@ class FactorModel(Estimator):
                 parts = hold_out(store, by_user, by_item, validation, seed, engine)
                 by_user, by_item, n_ratings = parts.by_user, parts.by_item, parts.n_train
                 loop = replace(loop, held=parts.held, n_held=parts.n_held)
+            known, behind = self._warm or (None, None)
+            start = start_of(
+                Draw(seed, config.start_length, config.non_negative),
+                hash_ids(store.users.column("user_id")),
+                layout,
+                engine,
+                known=known,
+                offsets=behind if offsets is None else offsets,
+                name=self.name,
+            )
             mean = global_mean(by_user, n_ratings, engine)
-            start = _start(store, config, seed)
-            behind = np.zeros(store.n_users, np.float32)
-            if self._warm is not None:
-                start, behind = self._warm
-            if layout.offset:
-                behind = behind if offsets is None else offsets
-                start = np.concatenate([start, behind[:, None]], axis=1)
-            if layout.n_shadow:
-                start = np.pad(start, ((0, 0), (0, layout.n_shadow)))
             users, items, history = alternate(
                 solver_of(mean),
                 by_user,
                 by_item,
-                Side(0, Factors.of(start, layout), 0, 0),
+                start,
                 store.n_items,
                 n_ratings,
                 loop,
@@ -330,14 +331,6 @@ class FactorModel(Estimator):
         k = self.config.n_factors
         self.user_bias_, self.user_factors_ = _arrays(artifact.table("user_factors"), k)
         self.item_bias_, self.item_factors_ = _arrays(artifact.table("item_factors"), k)
-
-
-def _start(store: RatingsStore, config: FactorConfig, seed: int) -> Floats:
-    drawn = np.empty((store.n_users, config.n_factors), np.float32)
-    fill_normal(seed, STREAM_USER_FACTORS, hash_ids(store.users.column("user_id")), drawn)
-    drawn /= np.float32(np.sqrt(config.n_factors))
-    drawn *= np.float32(config.start_length)
-    return np.abs(drawn) if config.non_negative else drawn
 
 
 def parts_of(side: Floats, layout: Layout) -> tuple[Floats, Floats]:

@@ -6,6 +6,7 @@ import math
 import os
 import socket
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,36 +27,57 @@ lose 4e12 stars squared before that overflows, which is checked."""
 class Factors:
     """Factor rows in memory as the half-step takes them; between processes they travel lean.
 
+    Rows that came from elsewhere stay lean until a half-step wants them: a process that only
+    hands them on, or keeps them, never lays them out.
+
     Attributes:
-        packed: float32[n_rows, layout.width], aligned.
         layout: the columns; ``4 * layout.n_sent`` bytes a row travel.
     """
 
     def __init__(self, packed: Floats, layout: Layout) -> None:
-        self.packed = packed
+        self._packed: Floats | None = packed
+        self._lean: Floats | None = None
+        self._lock = threading.Lock()
         self.layout = layout
 
     @classmethod
     def of(cls, rows: NDArray[Any], layout: Layout) -> Factors:
-        """Lay out float32[n_rows, n_sent]: factors, then the offset if there is one."""
-        return cls(layout.pack(rows), layout)
+        """Take float32[n_rows, n_sent]: factors, then the offset if there is one, the shadow."""
+        made = cls.__new__(cls)
+        made.__setstate__((rows, layout))
+        return made
+
+    @property
+    def packed(self) -> Floats:
+        """float32[n_rows, layout.width], aligned."""
+        packed = self._packed
+        if packed is None:
+            with self._lock:  # of two half-steps that begin at once one lays them out
+                packed = self._packed
+                if packed is None:
+                    assert self._lean is not None
+                    self._packed = packed = self.layout.pack(self._lean)
+                    self._lean = None
+        return packed
 
     def rows(self) -> Floats:
-        """Return float32[n_rows, n_sent]."""
-        return self.layout.unpack(self.packed)
+        """Return float32[n_rows, n_sent]; not to be written to."""
+        lean = self._lean
+        return self.layout.unpack(self.packed) if lean is None else lean
 
     def __len__(self) -> int:
-        return len(self.packed)
+        lean = self._lean
+        return len(self.packed) if lean is None else len(lean)
 
     def __sizeof__(self) -> int:
-        return self.packed.nbytes + sys.getsizeof(self.layout)
+        return 4 * len(self) * self.layout.width + sys.getsizeof(self.layout)
 
     def __getstate__(self) -> tuple[Floats, Layout]:
         return self.rows(), self.layout
 
     def __setstate__(self, state: tuple[Floats, Layout]) -> None:
-        rows, self.layout = state
-        self.packed = self.layout.pack(rows)
+        self._lean, self.layout = state
+        self._packed, self._lock = None, threading.Lock()
 
     def take(self, rows: NDArray[Any]) -> Factors:
         """Return some rows."""

@@ -10,8 +10,13 @@ import pytest
 import netflixdask.models as nd
 from netflixdask.cluster import open_client
 from netflixdask.errors import ConfigError, ModelFitError
+from netflixdask.kernels.factor_rows import Layout
+from netflixdask.mapreduce import SequentialEngine
+from netflixdask.models import start
 from netflixdask.models.side import FIXED, fixed_sum
+from netflixdask.models.start import Draw, start_of
 from netflixdask.progress import quiet
+from netflixdask.random import hash_ids
 from netflixdask.store import RatingsStore
 from netflixdask.testing import UNKNOWN_USER, assert_same_bits, tiny_ratings, tiny_store
 
@@ -125,24 +130,42 @@ def test_als_start_depends_on_seed_and_raw_id_alone(store, tmp_path):
         [pd.DataFrame({"user_id": [1], "item_id": [10**6], "rating": [3]}), tiny_ratings()]
     )
     more = RatingsStore.from_frame(frame, tmp_path / "more")
-    from netflixdask.models.factor_model import _start
 
-    config = one.config
+    def drawn(of, length=1.0):
+        return Draw(1, length)(hash_ids(of.users.column("user_id")), 3)
+
     np.testing.assert_array_equal(
-        _start(more, config, 1)[more.user_nums(frame["user_id"])[1:]],
-        _start(store, config, 1)[store.user_nums(frame["user_id"])[1:]],
+        drawn(more)[more.user_nums(frame["user_id"])[1:]],
+        drawn(store)[store.user_nums(frame["user_id"])[1:]],
     )
-    short = _start(store, config.model_copy(update={"start_length": 0.125}), 1)
-    np.testing.assert_array_equal(short, _start(store, config, 1) / 8)
+    np.testing.assert_array_equal(drawn(store, 0.125), drawn(store) / 8)
+
+
+def test_the_start_does_not_depend_on_its_runs(monkeypatch):
+    entities = hash_ids(np.arange(50))
+    layout = Layout(3, biased=True, offset=True, n_shadow=2)
+    offsets = np.arange(50, dtype=np.float32)
+    engine = SequentialEngine()
+
+    def rows(**options):
+        runs = start_of(Draw(1, 1.0), entities, layout, engine, name="als", **options).runs
+        return np.concatenate([side.values.rows() for side in engine.gather(runs)])
+
+    one = [rows(), rows(offsets=offsets), rows(known=rows()[:, :3].copy(), offsets=offsets)]
+    assert one[0].shape == (50, 6)
+    np.testing.assert_array_equal(one[1][:, 3], offsets)
+    np.testing.assert_array_equal(one[1], one[2])
+    monkeypatch.setattr(start, "RUN", 7)
+    for found, expected in zip([rows(), rows(offsets=offsets)], one, strict=False):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_als_vectors_start_as_long_as_told(tmp_path):
     frame = pd.DataFrame({"user_id": np.arange(4_000), "item_id": 0, "rating": 3})
     store = RatingsStore.from_frame(frame, tmp_path / "store")
-    from netflixdask.models.factor_model import _start
 
     for k in (5, 40):
-        drawn = _start(store, nd.ALS(n_factors=k, start_length=0.3).config, 0).astype(float)
+        drawn = Draw(0, 0.3)(hash_ids(store.users.column("user_id")), k).astype(float)
         assert np.sqrt(np.mean(np.sum(drawn**2, axis=1))) == pytest.approx(0.3, rel=0.03)
 
 
