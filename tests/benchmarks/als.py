@@ -302,8 +302,9 @@ def scaling(bench: Bench, store: RatingsStore) -> None:
     one = bench.fit(store, als(50, 4), threads=1)["epoch_seconds"]
     two = bench.fit(store, als(50, 4), threads=2)["epoch_seconds"]
     both = bench.fit(store, als(50, 4), processes=2, threads=1)["epoch_seconds"]
-    bench.row("one thread over two, seconds an epoch", two, one, ">= 1.8", ">= 1.95")
-    bench.row("one process over two, seconds an epoch", both, one, ">= 1.6", ">= 1.85")
+    shape = f"seconds an epoch, {store.n_ratings:,} ratings"
+    bench.row(f"one thread over two, {shape}", two, one, ">= 1.8", ">= 1.95")
+    bench.row(f"one process over two, {shape}", both, one, ">= 1.6", ">= 1.85")
 
 
 def plot(bench: Bench, store: RatingsStore, k: int, epochs: list[int], path: Path) -> None:
@@ -348,6 +349,7 @@ def prize(bench: Bench, store: RatingsStore, factors: list[int]) -> None:
             "-", ours["outside_kernels"],
         )  # fmt: skip
         top_ten(bench, store, model)
+        scaling(bench, store)
         theirs = bench.peer("cmfrec", store, k=50, epochs=2, reg=REG)
         bench.row(
             "cmfrec over ours, seconds an epoch, prize's shape, k = 50", ours["epoch_seconds"],
