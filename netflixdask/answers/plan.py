@@ -21,7 +21,7 @@ from netflixdask.mapreduce import count_tasks
 from netflixdask.models import ALS, MODELS, Estimator
 from netflixdask.models.factor_model import FactorModel
 from netflixdask.models.item_knn import ItemKNN
-from netflixdask.models.plan import fit_steps, plan_save
+from netflixdask.models.plan import fit_steps, n_products, plan_save
 from netflixdask.models.ranking import BLOCK_SCORES, BLOCK_USERS, block_bytes
 from netflixdask.models.rated import IN_MEMORY, PIECE
 from netflixdask.plan import Machines, Step
@@ -252,7 +252,7 @@ def plan_fold_in(model: Estimator, shape: Shape, n_rows: int) -> list[Step]:
         "fold-in",
         rows=n_rows,
         memory=held + 100 * n_rows,
-        work={"factor": n_rows * (k * (k + 1) / 2 + k) + n_rows * k**3 / 60, "predict": n_rows},
+        work={"factor": n_products(n_rows, n_rows / 10, k), "predict": n_rows},
         parallel=1,
     )
     return [step, plan_save(model, shape)]
@@ -278,7 +278,7 @@ def plan_update(
             memory=2 * held + working + FIXED_BYTES,
             least=held + working,
             moved=held * machines.n_workers,
-            work={"load": 3.0 * shape.n_ratings, "factor": solved * (k * (k + 1) / 2 + k)},
+            work={"load": 3.0 * shape.n_ratings, "factor": n_products(solved, shape.n_items, k)},
             smaller=SMALLER,
         )
     ]

@@ -19,7 +19,7 @@ BLOCKS_PER_THREAD = 8
 LEAST_BLOCK = 400_000
 """Ratings below which a block is not worth a task, which costs about 2 ms: of 50 factors they take
 ten times that. Of fewer factors it is more ratings (:func:`least_block`)."""
-_PAIRS_OF_A_RATING = 256
+PAIRS_OF_A_RATING = 256
 """What a rating costs beside the pairs of its row's unknowns, in such pairs, measured."""
 
 
@@ -64,7 +64,7 @@ def rating_blocks(
 
 def least_block(n_unknowns: int) -> int:
     """Return the ratings of the smallest block that is worth a task."""
-    of_50, wanted = (k * (k + 1) // 2 + _PAIRS_OF_A_RATING for k in (51, n_unknowns))
+    of_50, wanted = (k * (k + 1) // 2 + PAIRS_OF_A_RATING for k in (51, n_unknowns))
     return max(1, LEAST_BLOCK * of_50 // wanted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,12 @@ from netflixdask.mapreduce import count_tasks
 from netflixdask.models.als import ALS
 from netflixdask.models.base import Estimator
 from netflixdask.models.bias import BiasBaseline
-from netflixdask.models.blocks import block_size, heavy_run
+from netflixdask.models.blocks import PAIRS_OF_A_RATING, block_size, heavy_run
 from netflixdask.models.exchange import Way, few_needed, way_of
 from netflixdask.models.factor_model import FactorModel
 from netflixdask.models.item_knn import ItemKNN
 from netflixdask.models.rated import IN_MEMORY
-from netflixdask.plan import Machines, Step
+from netflixdask.plan import Machines, Step, load_rates
 from netflixdask.stages.similarity import SimilarityConfig
 from netflixdask.stages.similarity.plan import plan_similarity
 from netflixdask.store.shape import Shape
@@ -29,6 +30,11 @@ BIAS_BYTES = 24
 """A rating while its row's bias is solved."""
 FIXED_BYTES = 10_000_000
 FACTORS = "use more workers, fewer threads a worker or fewer --set n_factors="
+HELD_SIDES, SENT_SIDES = 3, 2
+"""Copies of a side that a worker holds at a time: of its runs, of them as one, and what the heap
+keeps of former runs; and of what is sent, as it travels and in the buffers of the connection."""
+BANDWIDTH = 100e6
+"""Bytes a second that Dask expects of a connection before it has measured any."""
 SEEN_BYTES = 1.6
 """A rating of the lists of what users rated, at rest, where they are no links to the store's."""
 
@@ -52,7 +58,11 @@ def fit_steps(model: Estimator, shape: Shape, machines: Machines) -> list[Step]:
     epochs = model.config.epochs if isinstance(model, BiasBaseline) else 1
     n = [shape.n_blocks(by, _n_blocks(shape, machines)) for by in ("user", "item")]
     rows = [shape.n_users, shape.n_items]
-    step = _alternating(shape, machines, n, epochs, 8 * sum(rows), ways=("broadcast", "broadcast"))
+    sides = 8 * rows[0], 8 * rows[1]
+    alone = shape.n_ratings / load_rates()["bias"]
+    step = _alternating(
+        shape, machines, n, epochs, sides, ways=("broadcast", "broadcast"), alone=(alone, alone)
+    )
     name = "bias-baseline" if isinstance(model, BiasBaseline) else model.name
     tasks = step.tasks if isinstance(model, BiasBaseline) else 2 * sum(n) + n[0]
     return [
@@ -100,10 +110,11 @@ def _alternating(
     machines: Machines,
     n: list[int],
     epochs: int,
-    side_bytes: int,
+    sides: tuple[int, int],
     *,
     pieces: int = 0,
     ways: tuple[Way, Way],
+    alone: tuple[float, float],
     checkpoints: int = 0,
     margins: bool = False,
 ) -> Step:
@@ -114,9 +125,10 @@ def _alternating(
         machines: the workers.
         n: blocks by user, by item.
         epochs: passes over both sides.
-        side_bytes: bytes of the rows of both sides as they travel.
+        sides: bytes of the rows of users, and of items, as they travel.
         pieces: runs of heavy rows, beyond one a row.
-        ways: how rows reach the blocks by item, and by user.
+        ways: how users' rows reach the blocks by item, and items' those by user.
+        alone: seconds in which one thread would solve the items, and the users.
         checkpoints: how often the users are taken to the client.
         margins: whether the solver needs sums over the src side.
     """
@@ -136,20 +148,60 @@ def _alternating(
     blocks = 2 * shape.rating_bytes * shape.n_ratings + 8 * (shape.n_users + shape.n_items)
     largest = shape.n_ratings // max(1, min(n))
     loading = min(machines.threads_each, max(n)) * largest * LOAD_BYTES
-    # A side as parts and as one, the other side too; then what tasks are handed.
-    travels = sum(
-        (1 - 1 / workers) + (workers - 1) if way == "broadcast" else workers - 1 for way in ways
-    )
+    # Of each side its parts on the way into one, and that one; or what tasks are handed.
+    travels = 0.0
+    for size, way, seconds, blocks_of in zip(sides, ways, alone, reversed(n), strict=True):
+        others: float = workers - 1
+        if way == "broadcast":
+            others = 1 - 1 / workers + takers(blocks_of, seconds, size, machines)
+        travels += size * others
+    side_bytes = sum(sides)
     facts = both * epochs * RESULT_BYTES
     return Step(
         "",
         rows=2 * epochs * shape.n_ratings,
         blocks=both,
         tasks=tasks,
-        memory=blocks // workers + 3 * side_bytes + loading + FIXED_BYTES,
+        memory=blocks // workers + (HELD_SIDES + SENT_SIDES) * side_bytes + loading + FIXED_BYTES,
         least=2 * side_bytes + loading,
-        moved=round(side_bytes * (1 + 0.5 * checkpoints + 0.5 * epochs * travels)) + facts // 2,
+        moved=round(side_bytes * (1 + 0.5 * checkpoints) + epochs * travels) + facts // 2,
     )
+
+
+def n_products(n_ratings: float, n_rows: float, n_unknowns: int) -> float:
+    """Return the multiplications and additions of a half-step, what else a rating costs in them."""
+    pairs = n_unknowns * (n_unknowns + 1) / 2
+    return n_ratings * (pairs + PAIRS_OF_A_RATING) + n_rows * n_unknowns**3 / 6
+
+
+def takers(n_blocks: int, seconds: float, size: int, machines: Machines) -> float:
+    """Return about how many more workers take part in a half-step than hold the other side.
+
+    Dask gives a task to the worker where it would start first: behind those that wait there, and
+    after what it needs has arrived. So short tasks queue up where a big side is rather than have
+    it sent. What Dask knows of the connection changes as it runs, so this is a mean of three.
+
+    Args:
+        n_blocks: tasks.
+        seconds: of all of them on one thread.
+        size: bytes of the side.
+        machines: the workers.
+    """
+    each = seconds / n_blocks / machines.threads_each
+    found = []
+    for share in (0.5, 1.0, 2.0):
+        arrives = size / (share * BANDWIDTH)
+        holder, others = 0.0, [arrives] * (machines.n_workers - 1)
+        taking = 0
+        for _ in range(n_blocks):
+            if not others or holder <= others[0]:
+                holder += each
+                continue
+            taking += others[0] == arrives
+            # The first of a worker waits for the side, and so do all behind it.
+            heapq.heapreplace(others, others[0] + each + arrives * (others[0] == arrives))
+        found.append(taking)
+    return sum(found) / len(found)
 
 
 def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
@@ -170,29 +222,30 @@ def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
         _way(config.exchange, shape.by_item, shape.n_ratings // max(1, n[0]), layout.width),
     )
     checkpoints = (config.epochs - 1) // config.checkpoint_every
+    n_madds = [n_products(shape.n_ratings, rows, k) for rows in (shape.n_items, shape.n_users)]
+    rate = load_rates()["factor"]
+    sent = 4 * layout.n_sent
     step = _alternating(
-        shape, machines, n, config.epochs, 4 * layout.n_sent * rows, pieces=pieces, ways=ways,
+        shape, machines, n, config.epochs, (sent * shape.n_users, sent * shape.n_items),
+        pieces=pieces, ways=ways, alone=(n_madds[0] / rate, n_madds[1] / rate),
         checkpoints=checkpoints, margins=model.name == "implicit-als" or layout.n_shadow > 0,
     )  # fmt: skip
     tasks = step.tasks
     if validation:
         tasks += 2 * sum(n) + n[0] * (1 + config.epochs)
-    packed = 4 * layout.width
     solving = machines.threads_each * 8 * k * (k + 1)
-    sides = packed * rows
-    if "broadcast" not in ways:
-        sides //= machines.n_workers
-    n_madds = 2 * shape.n_ratings * (k * (k + 1) / 2 + k) + rows * k**3 / 6
+    share = 1 if "broadcast" in ways else machines.n_workers
+    sides = HELD_SIDES * 4 * layout.width * rows // share + SENT_SIDES * sent * rows // share
     return Step(
         model.name,
         rows=step.rows,
         blocks=step.blocks,
         tasks=tasks,
-        memory=step.memory + 3 * (sides - 4 * layout.n_sent * rows) + solving,
+        memory=step.memory + sides - (HELD_SIDES + SENT_SIDES) * sent * rows + solving,
         least=step.least + solving,
         moved=step.moved,
         work={
-            "factor": float(config.epochs * n_madds),
+            "factor": float(config.epochs * sum(n_madds)),
             "load": 2.0 * shape.n_ratings,
             "rows": float(config.epochs * rows),
         },

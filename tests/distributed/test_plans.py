@@ -160,12 +160,12 @@ def test_canopies_and_k_means(
 
 
 def test_als(client: distributed.Client, store: nd.RatingsStore, tmp_path: Path) -> None:
-    model = nd.ALS(n_factors=40, epochs=6)
+    model = nd.ALS(n_factors=100, epochs=3)
     compare(
         client,
         lambda on: fit_steps(model, Shape.of(store), on),
         lambda: model.fit(store),
-        rows=2 * 6 * store.n_ratings,
+        rows=2 * 3 * store.n_ratings,
     )
     model.save(tmp_path / "als")
     planned = plan_save(model, Shape.of(store)).disk

@@ -19,6 +19,7 @@ from netflixdask.errors import ConfigError, InputError, RoomError
 from netflixdask.flow import plan_flow
 from netflixdask.mapreduce import Key, MapReduce, SequentialEngine, count_tasks
 from netflixdask.mapreduce import run as run_stage
+from netflixdask.models.plan import takers
 from netflixdask.plan import Machines, Plan, Rates, Step, machines_of
 from netflixdask.plan.rates import write_rates
 from netflixdask.progress import quiet
@@ -288,3 +289,24 @@ def test_a_flow_takes_what_is_there(made: Path, tmp_path: Path) -> None:
 def test_a_flow_without_a_plan_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no plan\(flow: FlowPlan, config\)"):
         plan_flow("canopy_lab", tmp_path, ONE)
+
+
+@pytest.mark.parametrize(
+    ("n_workers", "seconds", "size", "expected"),
+    [
+        (1, 100.0, 10**6, 0),  # nobody else is there
+        (4, 100.0, 10**6, 3),  # a moment's sending before seconds of work
+        (4, 0.01, 10**9, 0),  # seconds of sending before a moment's work
+        (2, 0.0, 0, 0),
+    ],
+)
+def test_a_side_is_sent_to_workers_that_have_time_for_it(
+    n_workers: int, seconds: float, size: int, expected: int
+) -> None:
+    on = Machines("laptop", n_workers, n_workers, 0)
+    assert takers(8, seconds, size, on) == expected
+
+
+def test_between_the_two_some_take_part() -> None:
+    on = Machines("laptop", 4, 4, 0)
+    assert 0 < takers(8, 1.0, 60_000_000, on) < 3
