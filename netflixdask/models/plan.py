@@ -17,6 +17,7 @@ from netflixdask.models.exchange import Way, few_needed, way_of
 from netflixdask.models.factor_model import FactorModel
 from netflixdask.models.item_knn import ItemKNN
 from netflixdask.models.rated import IN_MEMORY
+from netflixdask.models.start import RUN
 from netflixdask.plan import Machines, Step, load_rates
 from netflixdask.stages.similarity import SimilarityConfig
 from netflixdask.stages.similarity.plan import plan_similarity
@@ -230,7 +231,8 @@ def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
         pieces=pieces, ways=ways, alone=(n_madds[0] / rate, n_madds[1] / rate),
         checkpoints=checkpoints, margins=model.name == "implicit-als" or layout.n_shadow > 0,
     )  # fmt: skip
-    tasks = step.tasks
+    starts = -(-shape.n_users // RUN)
+    tasks = step.tasks + starts - (starts == 1 or ways[0] != "broadcast")
     if validation:
         tasks += 2 * sum(n) + n[0] * (1 + config.epochs)
     solving = machines.threads_each * 8 * k * (k + 1)
