@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import pydantic
@@ -78,3 +80,22 @@ def _options_at(cls: type[Config], place: tuple[int | str, ...]) -> list[str]:
         inner = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
         cls = next((a for a in inner if isinstance(a, type) and issubclass(a, Config)), cls)
     return list(cls.model_fields)
+
+
+def read_toml(path: Path, what: str = "") -> dict[str, Any]:
+    """Read a file of options.
+
+    Args:
+        path: the file.
+        what: it is, for the error: ``the cluster file``.
+
+    Raises:
+        ConfigError: if it cannot be read, or is not TOML.
+    """
+    said = f"{path}: {what} cannot" if what else f"{path}: cannot"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{said} be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML ({error})") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +15,7 @@ import pydantic
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from netflixdask.cluster.laptop import DASHBOARD_PORT, LOOPBACK
-from netflixdask.config import Config
+from netflixdask.config import Config, read_toml
 from netflixdask.errors import ConfigError
 
 ROLES = ("scheduler", "worker", "client")
@@ -304,12 +303,7 @@ def read_cluster(path: str | Path) -> ClusterConfig:
         ConfigError: if the file cannot be read, or says what no cluster of its kind can.
     """
     path = Path(path)
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: the cluster file cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not TOML ({error})") from None
+    found = read_toml(path, "the cluster file")
     kind = found.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         what = "kind is missing" if kind is None else f"kind = {kind!r}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import tomllib
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import netflixdask
-from netflixdask.config import Config
+from netflixdask.config import Config, read_toml
 from netflixdask.errors import ConfigError, InputError
 from netflixdask.flow.flow import Flow
 
@@ -153,14 +152,7 @@ def read_options(path: Path | None, settings: Mapping[str, str]) -> dict[str, An
     Raises:
         ConfigError: if the file is missing or not TOML.
     """
-    options: dict[str, Any] = {}
-    if path is not None:
-        try:
-            options = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: is not TOML ({error})") from None
+    options = {} if path is None else read_toml(path)
     merged = nested(options)
     for key, value in settings.items():
         *parts, last = key.split(".")

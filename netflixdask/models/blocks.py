@@ -39,6 +39,7 @@ def rating_blocks(
     n_blocks, heavy = block_size(store.n_ratings, engine.n_threads, n_unknowns)
     sides: list[list[DstBlock]] = []
     for by in ("user", "item"):
+        rank = int(by == "item")  # the users' first: what comes next is their mean
         loaders: list[list[BlockLoader]] = [
             [loader] for loader in store.loaders(by, n_blocks=n_blocks)
         ]
@@ -52,7 +53,9 @@ def rating_blocks(
                     run[0].stop,
                     sum(loader.n_ratings for loader in run),
                     [
-                        engine.submit(loader, name=f"load-by-{by}", index=(number, piece))
+                        engine.submit(
+                            loader, name=f"load-by-{by}", index=(number, piece), rank=rank
+                        )
                         for piece, loader in enumerate(run)
                     ],
                 )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import ModelFitError
 from netflixdask.kernels.factor_rows import Floats, Layout, aligned
+from netflixdask.models.large import large_rows
 from netflixdask.store import RatingBlock
 
 FIXED = 2.0**20
@@ -56,7 +57,8 @@ class Factors:
                 packed = self._packed
                 if packed is None:
                     assert self._lean is not None
-                    self._packed = packed = self.layout.pack(self._lean)
+                    room = large_rows(len(self._lean), self.layout.width)
+                    self._packed = packed = self.layout.pack(self._lean, room)
                     self._lean = None
         return packed
 
@@ -183,7 +185,7 @@ def join_values(parts: Sequence[Side], n_rows: int) -> Any:
     """Put runs together; numbers that no run has are zero."""
     like = parts[0].values
     if isinstance(like, Factors):
-        packed = aligned(n_rows, like.layout.width)
+        packed = large_rows(n_rows, like.layout.width)
         filled = 0
         for part in sorted(parts, key=lambda part: part.first):
             packed[filled : part.first] = 0.0
