@@ -10,8 +10,8 @@ The ratings are synthetic (``nd.synth``) unless ``--store`` or ``--prize-store``
 holdout ``probe``. Kernels are compiled before anything is timed. Seconds an epoch are the mean of
 all but the first, in which the ratings are still being read; whole fits include the reading.
 Effective GFLOP/s = ratings x k (k + 1) x 2 / seconds an epoch: what a solver that wastes nothing
-would do. A fit beside Spark's at the prize's shape is the median of three on the same workers: in the
-first of them memory is touched that they never had.
+would do. A fit beside Spark's at the prize's shape is the median of three on the same workers: in
+the first of them memory is touched that they never had.
 """
 
 from __future__ import annotations
