@@ -17,8 +17,10 @@ import netflixdask as nd
 from netflixdask.cli import main as command_line
 from netflixdask.config import Config
 from netflixdask.errors import StageError
-from netflixdask.flow import Flow
+from netflixdask.flow import Flow, FlowPlan
 from netflixdask.progress import console, is_quiet
+from netflixdask.stages.plan import shape_to_be
+from netflixdask.store.shape import Shape
 
 # Invented films in three genres. A viewer of a genre rates most of its films and few others.
 FILMS = {
@@ -111,10 +113,7 @@ def main(flow: Flow, config: CanopyLabConfig) -> None:
     flow.result("clusters", clusters)
 
     # 6. The stage of the library, which does this at any size, must find the same.
-    options = config.model_dump(exclude={"store", "films"}) | {
-        "mode": "hadoop",
-        "init": "most_rated",
-    }
+    options = options_of(config)
     artifact = flow.step(
         "canopies",
         lambda out: nd.canopy(store, out, **options, overwrite=True),
@@ -123,6 +122,26 @@ def main(flow: Flow, config: CanopyLabConfig) -> None:
     )
     compare(artifact, vectors, centers, canopies, received, first)
     flow.result("check", [{"nd.canopy(mode='hadoop') finds the same": "yes"}])
+
+
+def options_of(config: CanopyLabConfig) -> dict[str, Any]:
+    """Return the options of the stage."""
+    own = config.model_dump(exclude={"store", "films"})
+    return own | {"mode": "hadoop", "init": "most_rated"}
+
+
+def plan(flow: FlowPlan, config: CanopyLabConfig) -> None:
+    """Say what main would do, for --plan."""
+    if config.store is None:
+        seen = np.array([viewer for movie in FILMS for viewer, _ in sample(movie)])
+        by_item = np.array([sum(1 for _ in sample(movie)) for movie in FILMS])
+        store = flow.ingest("store", flow.text("raw", np.bincount(seen)[1:], by_item))
+    else:
+        whole = Shape.of(nd.open_store(config.store))
+        kept = np.sort(whole.by_item)[::-1][: config.films]
+        by_user = whole.less(whole.n_ratings - int(kept.sum())).by_user
+        store = flow.frame("store", shape_to_be(by_user[by_user > 0], kept))
+    flow.canopy("canopies", store, **options_of(config))
 
 
 # ------------------------------------------------------------------------------- the ratings
@@ -163,17 +182,22 @@ def write_sample(out: Path) -> None:
     (out / "movie_titles.txt").write_text("".join(titles), encoding="latin-1")
     for movie in FILMS:
         lines = [f"{movie}:\n"]
-        for viewer in range(1, VIEWERS + 1):
-            mood = (7 * viewer + 5 * movie + viewer * movie // 3) % 16
-            likes_genre = (movie - 1) // 4 == viewer % 3
-            if movie == max(FILMS):
-                watched = viewer in (1, 2)  # one film that nobody knows
-            else:
-                watched = mood < (13 if likes_genre else 2)
-            if watched:
-                stars = 3 + mood % 3 if likes_genre else 1 + mood % 3
-                lines.append(f"{viewer},{stars},2005-01-{1 + viewer % 28:02d}\n")
+        for viewer, stars in sample(movie):
+            lines.append(f"{viewer},{stars},2005-01-{1 + viewer % 28:02d}\n")
         (out / "training_set" / f"mv_{movie:07d}.txt").write_text("".join(lines))
+
+
+def sample(movie: int) -> Iterable[tuple[int, int]]:
+    """Return the viewers of a made-up film and their stars."""
+    for viewer in range(1, VIEWERS + 1):
+        mood = (7 * viewer + 5 * movie + viewer * movie // 3) % 16
+        likes_genre = (movie - 1) // 4 == viewer % 3
+        if movie == max(FILMS):
+            watched = viewer in (1, 2)  # one film that nobody knows
+        else:
+            watched = mood < (13 if likes_genre else 2)
+        if watched:
+            yield viewer, 3 + mood % 3 if likes_genre else 1 + mood % 3
 
 
 def frame_of(store: nd.RatingsStore) -> pd.DataFrame:

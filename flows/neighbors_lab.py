@@ -22,8 +22,9 @@ import netflixdask as nd
 from netflixdask.cli import main as command_line
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError, StoreError
-from netflixdask.flow import Flow
+from netflixdask.flow import Flow, FlowPlan
 from netflixdask.stages.similarity import Measure, ratio
+from netflixdask.store.shape import Shape
 
 
 class Overlap(Measure):
@@ -138,6 +139,42 @@ def main(flow: Flow, config: NeighborsLabConfig) -> None:
     flow.result("chosen", chosen)
     flow.result("beta", curve)
     flow.result("test", summary)
+
+
+def plan(flow: FlowPlan, config: NeighborsLabConfig) -> None:
+    """Say what main would do, for --plan: at most so much, as a walk may end early."""
+    parts = planned_parts(flow, config)
+    for measure in MEASURES:
+        name = measure if isinstance(measure, str) else measure.name
+        flow.similarity(
+            f"nearest-{name}", next(iter(parts.values())), measure=measure, max_neighbors=10
+        )
+    for number, (name, part) in enumerate(parts.items()):
+        inner = flow.split(f"inner-{name}", part, how="random", fraction=config.fraction)
+        for weights in config.weights:
+            model = nd.ItemKNN(weights=weights, **BEGIN[weights])
+            flow.trials(f"choose-{weights}-{name}", [model] * config.tries, inner, "test")
+            flow.trials(f"test-{weights}-{name}", [model], part, "test")
+            if weights == "joint" and number == 0:
+                flow.trials(f"beta-{name}", [model] * 2 * len(VALUES["beta"]), inner, "test")
+
+
+def planned_parts(flow: FlowPlan, config: NeighborsLabConfig) -> dict[str, Shape]:
+    """Return the shapes of what :func:`parts_of` makes."""
+    source = config.source
+    if config.store is not None:
+        return {"store": Shape.of(nd.open_store(config.store))}
+    if source is not None and source.is_dir():
+        folds = {fold: flow.ingest(fold, source, split=fold) for fold in FOLDS}
+        # A fold tests a fifth of all: a quarter of what is left.
+        return {
+            fold: one.with_holdouts({"test": one.n_ratings // 4}) for fold, one in folds.items()
+        }
+    if source is not None:
+        return {"tenth": flow.frame("train", source, 1 - config.fraction)}
+    made = {name: getattr(config, name) for name in ("n_ratings", "n_users", "n_items", "seed")}
+    whole = flow.synth("synth", **made, layout="store")
+    return {"synth": flow.split("split", whole, how="random", fraction=config.fraction)}
 
 
 def show_nearest(flow: Flow, store: nd.RatingsStore, films: int) -> None:

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from netflixdask.answers.plan import plan_evaluate, plan_predict, plan_recommend
+from netflixdask.answers.plan import plan_evaluate, plan_predict, plan_recommend, rows_of_file
 from netflixdask.errors import InputError, StoreError
 from netflixdask.flow.catalogue import load_flow, nested
 from netflixdask.models import Estimator
-from netflixdask.models.plan import plan_fit, similarity_steps
+from netflixdask.models.plan import fit_steps, plan_fit, similarity_steps
 from netflixdask.plan import Machines, Plan, Step, joined
 from netflixdask.stages.canopy import CanopyConfig
 from netflixdask.stages.canopy.plan import plan_canopy
@@ -42,6 +43,7 @@ from netflixdask.stages.synth import SynthConfig
 from netflixdask.stages.synth.config import MAX_DENSITY, MIN_ITEMS
 from netflixdask.stages.synth.tables import item_counts, user_degrees
 from netflixdask.store.build import plan_rows
+from netflixdask.store.build.plan import TEXT_BYTES_A_ROW
 from netflixdask.store.build.steps import guessed_ids
 from netflixdask.store.ratings import open_store
 from netflixdask.store.shape import Shape
@@ -85,13 +87,34 @@ class FlowPlan:
         self.step(name, steps)
         n = steps[0].rows
         n_files = sum(1 for _ in Path(source).rglob("mv_*.txt")) if Path(source).is_dir() else 0
-        n_users, n_items = guessed_ids(n, n_files)
-        n_items = max(n_items, MIN_ITEMS)
-        # So that the ratings find different pairs, and everybody has one.
-        n_users = max(10, n_users, round(n / (MAX_DENSITY / 2 * n_items)))
-        size = max(n, n_users, n_items), n_users, n_items
-        degrees = user_degrees(*size).astype(np.int64)
-        return self._there(name) or shape_to_be(degrees, item_counts(*size))
+        return self._there(name) or _guessed(n, n_files)
+
+    def text(self, name: str, by_user: NDArray[np.int64], by_item: NDArray[np.int64]) -> Shape:
+        """Write ratings of one's own as text; return the shape of a store of them.
+
+        Args:
+            name: of the step.
+            by_user: int64[n_users], ratings of each.
+            by_item: int64[n_items].
+        """
+        n = int(by_user.sum())
+        self.step(name, [Step(name, rows=n, disk=TEXT_BYTES_A_ROW * n, work={"synth": n})])
+        return shape_to_be(by_user, by_item).with_holdouts({})
+
+    def frame(self, name: str, source: Shape | str | Path, share: float = 1.0) -> Shape:
+        """Make a store of a dataframe.
+
+        Args:
+            name: of the step.
+            source: what is in it, or the file that it is read from.
+            share: part of its rows.
+        """
+        shape = source if isinstance(source, Shape) else _guessed(rows_of_file(source), 0)
+        held = round(shape.n_ratings * (1 - share))
+        left = shape.less(held)
+        size = left.n_ratings, left.n_users, left.n_items
+        self.step(name, plan_rows(*size, self.machines, parse="frame"))
+        return self._there(name) or left
 
     def stats(self, name: str, shape: Shape) -> None:
         """Count."""
@@ -123,6 +146,16 @@ class FlowPlan:
         n = shape.holdouts.get(on, 0)
         self.step(name, plan_evaluate(model, shape, n, self.machines, ranking=ranking))
 
+    def trials(self, name: str, models: Iterable[Estimator], shape: Shape, on: str) -> None:
+        """Fit models one after the other and predict a holdout with each; keep none."""
+        n, steps = shape.holdouts.get(on, 0), []
+        for model in models:
+            steps += [
+                *fit_steps(model, shape, self.machines),
+                *plan_predict(model, shape, n, self.machines, keep=False),
+            ]
+        self.step(name, steps)
+
     def recommend(self, name: str, model: Estimator, shape: Shape, n: int) -> None:
         """Rank for everybody."""
         self.step(name, plan_recommend(model, shape, n, self.machines))
@@ -136,6 +169,16 @@ class FlowPlan:
             return Shape.of(open_store(self.workdir / name))
         except StoreError:
             return None
+
+
+def _guessed(n: int, n_files: int) -> Shape:
+    """Return the shape of a store of ``n`` ratings of which nothing else is known."""
+    n_users, n_items = guessed_ids(n, n_files)
+    n_items = max(n_items, MIN_ITEMS)
+    # So that the ratings find different pairs, and everybody has one.
+    n_users = max(10, n_users, round(n / (MAX_DENSITY / 2 * n_items)))
+    size = max(n, n_users, n_items), n_users, n_items
+    return shape_to_be(user_degrees(*size).astype(np.int64), item_counts(*size))
 
 
 def plan_flow(

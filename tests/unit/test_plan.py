@@ -203,6 +203,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store = nd.ingest(base / "raw", base / "store")
         nd.ALS(n_factors=4, epochs=1).fit(store).save(base / "als")
     (base / "new.csv").write_text("user_id,item_id,rating\n1,1,5\n")
+    (base / "folds").mkdir()
+    (base / "folds" / "u.item").write_text("1|A Film (1990)|||\n")
+    for fold in range(1, 6):
+        for part in ("base", "test"):
+            (base / "folds" / f"u{fold}.{part}").write_text("1\t1\t3\t874965758\n" * 1000)
     return base
 
 
@@ -231,6 +236,11 @@ VERBS: dict[str, str] = {
     "fold-in": "fold-in {base}/als {base}/new.csv {out}",
     "update": "update {base}/als {base}/store {out} --epochs 1",
     "run": "run quickstart --workdir {out}",
+    "run canopies": "run canopy_lab --workdir {out}",
+    "run canopies of a store": "run canopy_lab --workdir {out} --set store={base}/store",
+    "run neighbours": "run neighbors_lab --workdir {out}",
+    "run neighbours of a file": "run neighbors_lab --workdir {out} --set source={base}/new.csv",
+    "run neighbours of folds": "run neighbors_lab --workdir {out} --set source={base}/folds",
     "run prize": "run netflix_prize --workdir {out} --set source={base}/raw",
 }
 
@@ -287,8 +297,14 @@ def test_a_flow_takes_what_is_there(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_flow_without_a_plan_says_what_is_missing(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from netflixdask.config import Config\nfrom netflixdask.flow import Flow\n\n\n"
+        "class MineConfig(Config):\n    pass\n\n\n"
+        "def main(flow: Flow, config: MineConfig) -> None:\n    pass\n"
+    )
     with pytest.raises(InputError, match=r"has no plan\(flow: FlowPlan, config\)"):
-        plan_flow("canopy_lab", tmp_path, ONE)
+        plan_flow(str(mine), tmp_path, ONE)
 
 
 @pytest.mark.parametrize(
