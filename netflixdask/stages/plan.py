@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from netflixdask.kernels.comoments import triangle
@@ -138,7 +140,9 @@ def held_out(shape: Shape, config: SplitConfig) -> int:
 def plan_transpose(shape: Shape, machines: Machines) -> list[Step]:
     """Return the step of exchanging users and items."""
     n, chunks = shape.n_ratings, len(shape.files["item"])
-    return plan_rows(n, shape.n_items, shape.n_users, machines, parse="frame", n_chunks=2 * chunks)
+    size = n, shape.n_items, shape.n_users
+    (step,) = plan_rows(*size, machines, parse="frame", n_chunks=2 * chunks)
+    return [replace(step, disk=shape.disk + shape.ids)]
 
 
 def plan_user_neighbors(

@@ -44,6 +44,8 @@ LOAD_BYTES = 40
 """A rating of a block while its file is read and made into lists (measured)."""
 NEIGHBOR_DISK = 13
 """A neighbour at rest, with raw ids and titles (measured: 12 to 13)."""
+WRITTEN_BYTES = 12
+"""A pair while it goes to rest, beside what it is kept in: as a table, and encoded."""
 PAIR_DISK = 5
 """A pair at rest (measured: 4.6)."""
 SMALLER = "lower --set band_bytes= or list_bytes=, or use fewer threads a worker"
@@ -138,6 +140,9 @@ def _all_pairs(
     bands = plan_bands(summary, form, n_rows, config.band_bytes, kept)
     work, size = row_costs(summary, form, n_rows, kept)
     largest = max((int(size[band.lo : band.hi].sum()) for band in bands), default=0)
+    if config.pairs:
+        most = max((triangle(band.hi) - triangle(band.lo) for band in bands), default=0)
+        largest += WRITTEN_BYTES * most
     k = config.max_neighbors
     heaps = 16 * k * n_rows
     lists = n_bytes + 8 * shape.n_users * max(1, -(-n_items // form.segment)) + 40 * n_items
