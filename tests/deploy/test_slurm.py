@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,32 +14,6 @@ from netflixdask.cluster.certs import make_certificates
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slurm]
 
-PORTS = (16817, 16818)
-CONF = """ClusterName=nd
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
-AuthType=auth/munge
-AuthInfo=socket={place}/munge.socket
-SlurmUser=root
-SlurmdUser=root
-StateSaveLocation={place}/state
-SlurmdSpoolDir={place}/spool
-SlurmctldPidFile={place}/slurmctld.pid
-SlurmdPidFile={place}/slurmd.pid
-SlurmctldLogFile={place}/slurmctld.log
-SlurmdLogFile={place}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-ReturnToService=2
-MpiDefault=none
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
-PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""
 QUEUE = """kind = "slurm"
 workers = 2
 threads = 1
@@ -53,69 +24,6 @@ start_timeout = 90
 [environment]
 NETFLIXDASK_TEST = "yes"
 """
-
-
-def _missing() -> str:
-    """Return why no SLURM can be started here."""
-    needed = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-    absent = [name for name in needed if shutil.which(name, path=path) is None]
-    if absent:
-        return f"no {', '.join(absent)} (Debian: slurm-wlm munge)"
-    if os.geteuid():
-        return "slurmd and munged are started by root alone"
-    return ""
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A SLURM whose configuration and daemons live in a folder of their own."""
-    pytest.importorskip("dask_jobqueue")
-    if reason := _missing():
-        pytest.skip(f"no SLURM here: {reason}")
-    place = tmp_path_factory.mktemp("slurm")
-    for name in ("state", "spool"):
-        (place / name).mkdir()
-    host = socket.gethostname().partition(".")[0]
-    conf = place / "slurm.conf"
-    conf.write_text(CONF.format(host=host, place=place, ports=PORTS))
-    key = place / "munge.key"
-    key.write_bytes(os.urandom(64))
-    key.chmod(0o600)
-    munged = ["munged", "--force", "--foreground", f"--key-file={key}"]
-    munged += [f"--socket={place}/munge.socket", f"--pid-file={place}/munged.pid"]
-    munged += [f"--log-file={place}/munged.log", f"--seed-file={place}/munge.seed"]
-    daemons = [munged, ["slurmctld", "-D", "-f", str(conf)], ["slurmd", "-D", "-f", str(conf)]]
-    started: list[subprocess.Popen[bytes]] = []
-    patch = pytest.MonkeyPatch()
-    patch.setenv("SLURM_CONF", str(conf))
-    patch.setenv("PATH", os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
-    try:
-        with (place / "daemons.log").open("wb") as log:
-            for command in daemons:
-                if command[0] == "slurmd":
-                    command += ["-N", host]
-                started.append(subprocess.Popen(command, stdout=log, stderr=log))
-                time.sleep(1.0)
-        _until_ready(place)
-        yield place
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait(timeout=30)
-        patch.undo()
-
-
-def _until_ready(place: Path) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        done = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True)
-        if done.stdout.strip() == "idle":
-            return
-        time.sleep(0.5)
-    logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in place.glob("*.log"))
-    pytest.fail(f"SLURM did not get ready: {done.stdout} {done.stderr}\n{logs}")
 
 
 def _jobs() -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -17,26 +15,20 @@ import pytest
 from netflixdask.cluster import open_client, standing
 from netflixdask.cluster.certs import make_certificates
 from netflixdask.errors import ClusterError
+from tests.places import SshServers
 
 pytestmark = [pytest.mark.distributed, pytest.mark.ssh]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
-def hosts(ssh_servers: Any) -> list[str]:
+def hosts(ssh_servers: SshServers) -> list[str]:
     """Two servers on loopback."""
-    return [ssh_servers.start("127.0.0.1", _free_port()) for _ in range(2)]
+    return ssh_servers.start_here(2)
 
 
 @pytest.fixture
 def lab(
-    ssh_servers: Any, hosts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ssh_servers: SshServers, hosts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A cluster file with a worker behind each server, and TLS; down after the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
