@@ -118,12 +118,13 @@ class SshServers:
         """Start some on free ports of loopback."""
         return [self.start("127.0.0.1", free_port()) for _ in range(n)]
 
-    def file(self, hosts: Sequence[str], memory: str = "1GB") -> str:
+    def file(self, hosts: Sequence[str], memory: str = "1GB", *, allow_root: bool = True) -> str:
         """Return the lines of a cluster file for these servers; one twice has two workers."""
+        root = str(allow_root).lower()
         return (
             f'kind = "ssh"\nhosts = {list(hosts)}\nthreads = 1\nmemory = "{memory}"\n'
             f'python = "{self.place}/python"\nkey = "{self.place}/id"\n'
-            f'known_hosts = "{self.place}/known"\n'
+            f'known_hosts = "{self.place}/known"\nallow_root = {root}\n'
         )
 
     def stop(self) -> None:

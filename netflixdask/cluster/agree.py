@@ -6,6 +6,7 @@ ways, or worse give other numbers, where they differ.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -92,7 +93,62 @@ def check_versions(client: distributed.Client, where: str, *, strict: bool = Tru
 def differences(client: distributed.Client) -> tuple[list[str], list[str]]:
     """Return what differs from this process: the decisive, then the rest, a sentence each."""
     workers = dict(client.scheduler_info(n_workers=-1)["workers"])
-    found, silent = _facts_of(client, workers)
+    return _compared(*_facts_of(client, workers), len(workers))
+
+
+class Newcomers:
+    """Workers that join a cluster after this process did, whose versions nobody has compared yet.
+
+    The scheduler tells of them on the same connection, and in the same order, as of results. So
+    what is complete was made by workers that are known here, and is handed on when they are sound.
+    """
+
+    def __init__(self, client: distributed.Client, where: str, *, strict: bool) -> None:
+        self.waiting: dict[str, None] = {}
+        self._client, self._where, self._strict = client, where, strict
+        client.subscribe_topic("all", self._note)
+
+    def _note(self, event: tuple[float, Any]) -> None:
+        message = event[1]
+        if message["action"] == "add-worker":
+            self.waiting[message["worker"]] = None
+
+    def check(self, stage: str) -> None:
+        """Compare those that have come since the last time.
+
+        One that does not answer is asked again the next time, one that is gone is forgotten.
+
+        Raises:
+            ClusterError: if one has other versions; names it and the stage in which it came.
+        """
+        asked = list(self.waiting)
+        there = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+        present = [address for address in asked if address in there]
+        found: dict[str, Any] = {}
+        if present:
+            run = functools.partial(self._client._run, facts, workers=present, on_error="return")
+            with contextlib.suppress(TimeoutError):
+                found = self._client.sync(run, callback_timeout=PATIENCE)
+        for address in asked:
+            if address in found or address not in there:
+                self.waiting.pop(address, None)
+        there = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+        found = {address: answer for address, answer in found.items() if address in there}
+        grave, light = _compared(found, {}, len(there))
+        if grave and self._strict:
+            raise ClusterError(
+                f"{stage}: a worker came to {self._where} with another environment: "
+                f"{'; '.join(grave)}; with these, results differ or tasks fail: end that worker, "
+                "and run the same command again: complete stages are skipped"
+            )
+        for sentence in [*grave, *light]:
+            say(f"{self._where}: {sentence}; results may differ from those of one machine")
+
+
+def _compared(
+    found: dict[str, Any], silent: dict[str, str], n_workers: int
+) -> tuple[list[str], list[str]]:
+    """Compare answers with this process."""
     here = facts()
     grave: list[str] = []
     light: list[str] = []
@@ -100,7 +156,7 @@ def differences(client: distributed.Client) -> tuple[list[str], list[str]]:
         if not isinstance(answer, Mapping):
             silent[address] = str(answer) or type(answer).__name__
     for reason in sorted(set(silent.values())):
-        who = _named([a for a in silent if silent[a] == reason], len(workers))
+        who = _named([a for a in silent if silent[a] == reason], n_workers)
         grave.append(f"netflixdask does not answer on {who} ({reason})")
     for name in here:
         others: dict[str, list[str]] = {}
@@ -109,7 +165,7 @@ def differences(client: distributed.Client) -> tuple[list[str], list[str]]:
             if isinstance(answer, Mapping) and counts and answer.get(name) != here[name]:
                 others.setdefault(str(answer.get(name)), []).append(address)
         for value, addresses in sorted(others.items()):
-            sentence = f"{name} is {value} on {_named(addresses, len(workers))}, here {here[name]}"
+            sentence = f"{name} is {value} on {_named(addresses, n_workers)}, here {here[name]}"
             (grave if name in DECISIVE else light).append(sentence)
     return grave, light
 

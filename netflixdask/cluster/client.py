@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import os
 import re
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 import distributed
 
-from netflixdask.cluster import files, standing, starters
-from netflixdask.cluster.agree import check_versions
+from netflixdask.cluster import files, sound, standing, starters
+from netflixdask.cluster.agree import Newcomers, check_versions
 from netflixdask.cluster.connect import OwningClient, connect
 from netflixdask.cluster.laptop import laptop_client
 from netflixdask.cluster.starters import close_cluster, start_cluster, wait_for_workers
@@ -85,7 +86,8 @@ def open_client(
 
     Raises:
         NoSchedulerError: if no scheduler answers at ``address``, or it refuses this process.
-        ClusterError: if a cluster does not start, or has other versions than this process.
+        ClusterError: if a cluster does not start, has other versions than this process, or
+            workers with too little memory for any task.
         ConfigError: if ``address`` has another form, or a cluster file says what cannot be.
     """
     if isinstance(address, os.PathLike):
@@ -100,6 +102,11 @@ def open_client(
         client = connect(str(address))
     else:
         client = laptop_client(workers, threads, memory_limit, processes)
+        try:
+            sound.refuse_small(client.scheduler_info(n_workers=-1)["workers"], "laptop")
+        except BaseException:
+            client.close()
+            raise
     if not quiet:
         announce(client, link)
     return client
@@ -144,14 +151,15 @@ def _of_file(path: Path) -> tuple[distributed.Client, str | None]:
     """
     config = files.read_cluster(path)
     strict = config.versions == "same"
+    join = functools.partial(connect, strict=strict, say_roots=not config.allow_root)
     if isinstance(config, files.AddressCluster):
         security = None if config.tls is None else config.tls.security()
-        return connect(config.address, security, strict=strict), None
+        return join(config.address, security), None
     assert isinstance(config, files.StartedCluster)
     running = standing.running(path)
     if running is not None:
         security = None if config.tls is None else config.tls.security()
-        client = connect(running.address, security, strict=strict)
+        client = join(running.address, security)
         return client, running.link()
     cluster = start_cluster(config)
     try:
@@ -161,6 +169,7 @@ def _of_file(path: Path) -> tuple[distributed.Client, str | None]:
         close_cluster(cluster)
         raise
     try:
+        client.newcomers = Newcomers(client, str(path), strict=strict)
         check_versions(client, str(path), strict=strict)
     except BaseException:
         client.close()

@@ -13,7 +13,8 @@ from typing import Any
 import distributed
 from distributed.versions import VersionMismatchWarning
 
-from netflixdask.cluster.agree import check_versions
+from netflixdask.cluster import sound
+from netflixdask.cluster.agree import Newcomers, check_versions
 from netflixdask.errors import ClusterError, NoSchedulerError
 
 CONNECT_TIMEOUT = "10s"
@@ -26,6 +27,9 @@ class CarefulClient(distributed.Client):
     Otherwise its thread goes on, and Python's collector closes it later, at any moment: while
     another client starts that is a deadlock, as Dask holds the lock there that closing needs.
     """
+
+    newcomers: Newcomers | None = None
+    """Workers that have come since; None where nobody compares versions."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         try:
@@ -57,6 +61,7 @@ def connect(
     *,
     strict: bool = True,
     check: bool = True,
+    say_roots: bool = True,
     timeout: str | None = None,
 ) -> distributed.Client:
     """Connect to the scheduler at ``address`` and check its and its workers' versions.
@@ -65,12 +70,14 @@ def connect(
         address: ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
         security: certificates; by default those of Dask's own configuration.
         strict: refuse other versions; otherwise only say them.
-        check: compare versions.
+        check: compare versions, of workers that come later too, and look at their memory.
+        say_roots: say which workers run as root beyond loopback.
         timeout: how long to try, as Dask writes times.
 
     Raises:
         NoSchedulerError: if none answers there, or it refuses this process; says why.
-        ClusterError: if the versions differ in a way that matters.
+        ClusterError: if the versions differ in a way that matters, or a worker has too little
+            memory to be given any task.
     """
     with _silent():
         try:
@@ -85,7 +92,11 @@ def connect(
     if not check:
         return client
     try:
+        client.newcomers = Newcomers(client, address, strict=strict)
         check_versions(client, address, strict=strict)
+        sound.refuse_small(client.scheduler_info(n_workers=-1)["workers"], address)
+        if say_roots:
+            sound.say_roots(client, address)
     except BaseException as error:
         client.close()
         if isinstance(error, (OSError, distributed.CancelledError)):

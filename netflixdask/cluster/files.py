@@ -105,6 +105,8 @@ class ClusterConfig(Config):
     """Certificates; without them nothing is encrypted and whoever reaches a port may do all."""
     versions: Literal["same", "warn"] = "same"
     """``warn``: go on although scheduler and workers have other versions than this process."""
+    allow_root: bool = False
+    """Let scheduler and workers run as root although others reach them: in a container."""
 
 
 class AddressCluster(ClusterConfig):

@@ -20,7 +20,7 @@ import dask
 import distributed
 from dask.utils import parse_bytes
 
-from netflixdask.cluster import files
+from netflixdask.cluster import files, sound
 from netflixdask.cluster.laptop import (
     LOOPBACK,
     free_or_any,
@@ -45,10 +45,12 @@ def start_cluster(config: files.StartedCluster, logs: Path | None = None) -> Any
         Dask's cluster object; closing it ends all of it.
 
     Raises:
-        ConfigError: if a package or a command that this kind needs is missing.
+        ConfigError: if a package or a command that this kind needs is missing, or root would
+            run what others reach.
         ClusterError: if the start failed.
     """
     logging.getLogger("distributed.deploy").setLevel(logging.WARNING)
+    sound.refuse_root(config)
     try:
         if isinstance(config, files.LaptopCluster):
             return _start_laptop(config)
@@ -66,7 +68,8 @@ def wait_for_workers(cluster: Any, config: files.StartedCluster) -> None:
     """Wait until all workers have come.
 
     Raises:
-        ClusterError: if they have not within ``start_timeout``.
+        ClusterError: if they have not within ``start_timeout``, have too little memory to work,
+            or turn out to be root's.
     """
     wanted = n_workers(config)
     with distributed.Client(cluster, set_as_default=False) as client:
@@ -78,6 +81,11 @@ def wait_for_workers(cluster: Any, config: files.StartedCluster) -> None:
                 f"{there} of {wanted} workers came within {config.start_timeout:g} s; "
                 f"{_advice(config)} (start_timeout = waits longer)"
             ) from None
+        sound.refuse_small(client.scheduler_info(n_workers=-1)["workers"], "the new cluster")
+        if not config.allow_root and (found := sound.roots(client)):
+            raise ClusterError(
+                f"{sound.root_note(found)}; allow_root = true starts it all the same"
+            )
 
 
 def dashboard_of(cluster: Any, config: files.StartedCluster) -> tuple[str, str]:

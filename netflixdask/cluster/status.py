@@ -8,7 +8,7 @@ from typing import Any
 import distributed
 from dask.utils import format_bytes
 
-from netflixdask.cluster import agree, files, standing
+from netflixdask.cluster import agree, files, sound, standing
 from netflixdask.cluster.connect import connect
 from netflixdask.errors import NoSchedulerError
 
@@ -58,11 +58,14 @@ def describe(file: str | Path, found: standing.Standing | None) -> dict[str, Any
     try:
         value = _sizes(client)
         grave, light = agree.differences(client)
+        as_root = sound.roots(client)
     finally:
         client.close()
     value |= {"file": str(file), "up": True, "state": "up", "address": address}
     value["versions"] = {name: agree.facts()[name] for name in SHOWN}
     value["notes"] = [*grave, *light, *paused(value["each"])]
+    if as_root:
+        value["notes"].append(sound.root_note(as_root))
     if found is not None:
         folder = standing.state_folder(file)
         value |= {"kind": found.kind, "dashboard": found.dashboard, "since": found.since}

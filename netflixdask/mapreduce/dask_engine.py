@@ -22,6 +22,7 @@ from netflixdask.progress import StageProgress, is_quiet
 
 POLL_SECONDS = 0.25
 LONGEST_PAUSE = 0.005  # between two looks at a future
+DROPPED = ("lost dependencies", "already forgotten")  # Dask's reasons; the scheduler is there
 TOPIC = "netflixdask"  # of the events on the scheduler: start and end of every stage
 
 
@@ -86,6 +87,7 @@ class DaskEngine:
         stage = self._name
         try:
             self._wait(futures)
+            self._meet()
             fetch = functools.partial(self.client.gather, futures, asynchronous=True)
             values = iter(self._ask(fetch, timeout=faults.FETCH_TIMEOUT))
         except ClusterError:
@@ -160,8 +162,16 @@ class DaskEngine:
                     looked = time.monotonic()
         self._show()
 
+    def _meet(self) -> None:
+        """Compare the versions of workers that have come meanwhile, before their results count."""
+        newcomers = getattr(self.client, "newcomers", None)
+        if newcomers is not None and newcomers.waiting:
+            with self._connected():
+                newcomers.check(self._name)
+
     def _look(self, idle: float | None) -> float | None:
         """Look whether anybody works; return since when nobody does."""
+        self._meet()
         workers = self._identity(-1)["workers"].values()
         if any(worker["status"] == "running" for worker in workers):
             return None
@@ -203,6 +213,9 @@ class DaskEngine:
         except NetflixDaskError:
             raise
         except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
+            reason = getattr(error, "reason", "")
+            if reason in DROPPED and self.client.status == "running":
+                raise faults.tasks_dropped(stage or self._name, reason) from error
             raise self._gone(type(error).__name__, stage) from error
         except Exception as error:
             if self.client.status == "running":

@@ -47,6 +47,15 @@ def scheduler_gone(stage: str, address: str, why: str) -> ClusterError:
     )
 
 
+def tasks_dropped(stage: str, why: str) -> StageError:
+    """Return the error of a scheduler that has dropped tasks which it had been given."""
+    return StageError(
+        f"{stage}: the scheduler has dropped tasks ({why}); expected the same code everywhere, and "
+        "that nobody else cancels them ('netflixdask doctor --cluster ADDRESS' compares); run the "
+        "same command again: complete stages are skipped"
+    )
+
+
 def no_workers(stage: str, address: str, paused: int, limit: int) -> ClusterError:
     """Return the error of a cluster in which no worker takes a task.
 

@@ -16,6 +16,7 @@ from netflixdask.cli.app import run
 from netflixdask.cluster import agree, open_client
 from netflixdask.cluster.connect import connect
 from netflixdask.errors import ClusterError
+from netflixdask.mapreduce import DaskEngine
 
 pytestmark = pytest.mark.distributed
 
@@ -142,3 +143,33 @@ def test_a_scheduler_of_another_version_is_named(start: Callable[..., str], tmp_
     address = start("scheduler", path=tmp_path)
     with pytest.raises(ClusterError, match=r"distributed is 2026\.1\.9 on the scheduler, here"):
         open_client(address)
+
+
+def test_a_worker_that_comes_later_is_compared_before_its_results_count(
+    scheduler: str,
+    worker: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lenient = tmp_path / "there.toml"
+    lenient.write_text(f'kind = "address"\naddress = "{scheduler}"\nversions = "warn"\n')
+    worker()
+    with open_client(scheduler, quiet=True) as client, open_client(lenient, quiet=True) as other:
+        engine = DaskEngine(client)
+        with engine.stage("stats"):
+            equal = worker()
+            assert engine.gather([engine.submit(sum, [1, 2], name="sum")]) == [3]
+            odd = worker(numpy="2.0.9")
+            said = (
+                rf"^stats: a worker came to {scheduler} with another environment: numpy is 2\.0\.9 "
+                rf"on 1 of 3 workers \({odd}\), here .*: end that worker, and run the same command"
+            )
+            with pytest.raises(ClusterError, match=said):
+                engine.gather([engine.submit(sum, [1, 2], name="sum")])
+        capsys.readouterr()
+        engine = DaskEngine(other)
+        with engine.stage("stats"):
+            assert engine.gather([engine.submit(sum, [1, 2], name="sum")]) == [3]
+        err = capsys.readouterr().err
+        assert f"{scheduler}: numpy is 2.0.9 on 1 of 3 workers ({odd}), here" in err
+        assert equal not in err

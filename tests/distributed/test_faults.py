@@ -21,6 +21,7 @@ import pytest
 from distributed import Client
 
 import netflixdask as nd
+from netflixdask.cluster import sound
 from netflixdask.errors import ClusterError, StageError
 from netflixdask.mapreduce import DaskEngine, faults
 from netflixdask.progress import quiet
@@ -248,6 +249,29 @@ def test_workers_over_their_memory_limit_end_in_one_sentence() -> None:
         with quiet(), pytest.raises(StageError, match=said):
             with engine.stage("similarity", lower="list_bytes="):
                 engine.gather([engine.submit(_fill, 1, name="similarity-map", index=7)])
+
+
+def test_workers_too_small_for_any_task_are_refused_at_connect(two: Hosts) -> None:
+    two.worker("c", "--memory-limit", "400MB")
+    two.wait_for(3)
+    least = f"expected at least {sound.least_memory() / 1e6:.0f} MB"
+    said = rf"^{two.address}: the memory limit of worker c at tcp://\S+ is 400 MB, .*; {least}"
+    with pytest.raises(ClusterError, match=said):
+        nd.open_client(two.address)
+    with pytest.raises(ClusterError, match=rf"^laptop: the memory limit of worker 0 at .*{least}"):
+        nd.open_client(workers=1, memory_limit="400MB")
+
+
+def test_the_least_memory_that_is_asked_for_is_enough(
+    store: nd.RatingsStore, tmp_path: Path
+) -> None:
+    limit = sound.least_memory()
+    with nd.open_client(workers=1, threads=1, memory_limit=limit, quiet=True) as client, quiet():
+        nd.stats(store, tmp_path / "stats")
+        nd.ALS(n_factors=8, epochs=2).fit(store)
+        (worker,) = client.scheduler_info()["workers"].values()
+        assert worker["status"] == "running"
+        assert not client.get_events("worker-restart-memory")
 
 
 def test_a_worker_whose_disk_is_full_keeps_what_it_cannot_write(tmp_path: Path) -> None:
