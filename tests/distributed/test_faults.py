@@ -27,7 +27,7 @@ from netflixdask.mapreduce import DaskEngine, faults
 from netflixdask.progress import quiet
 from netflixdask.store.clean import clean_store
 from tests.hosts import Hosts, hosts
-from tests.tables import differences, leftovers
+from tests.tables import differences, leftovers, pickles
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
 
@@ -109,6 +109,7 @@ def test_a_killed_scheduler_ends_a_flow_and_the_same_command_goes_on(
     assert re.match(said, error)
     assert again == f"again: netflixdask {' '.join(FLOW)} --cluster {two.address}"
     assert not (tmp_path / "w" / "model-als").exists()
+    assert pickles(tmp_path / "w") == []  # the checkpoint, what the stages spilled
     assert leftovers(tmp_path / "w") == []
     for name in "ab":
         two.processes[name].wait(timeout=60)  # workers end without their scheduler

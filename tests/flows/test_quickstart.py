@@ -20,6 +20,7 @@ import pytest
 import netflixdask
 from netflixdask.cli.app import run
 from tests.small import SIZE
+from tests.tables import pickles
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [
@@ -64,6 +65,7 @@ def again(workdir: Path, capsys: pytest.CaptureFixture[str], *options: str) -> d
 def test_a_run_says_what_it_did(quickstart: tuple[Path, Any]) -> None:
     workdir, said = quickstart
     assert said.code == 0, said.stderr
+    assert pickles(workdir) == []
     assert "dashboard http://127.0.0.1:" in said.stderr
     for stage in ("synth", "ingest", "als", "predict"):
         assert re.search(rf"^{stage} +\d+\.\d\d s", said.stderr, re.MULTILINE), stage

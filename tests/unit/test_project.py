@@ -143,6 +143,28 @@ def test_no_random_state_is_shared() -> None:
     assert not calls
 
 
+def test_nothing_is_pickled_to_disk() -> None:
+    """A pickle runs code when it is read; only Dask sends them, between processes of one user."""
+    picklers = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    arrays = {"np.save", "np.load", "np.savez", "np.savez_compressed"}
+    found = []
+    for path, tree in _package_sources():
+        for node in ast.walk(tree):
+            names: set[str] = set()
+            if isinstance(node, ast.Import):
+                names = {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {str(node.module).partition(".")[0]}
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in arrays:
+                refused = any(ast.unparse(k) == "allow_pickle=False" for k in node.keywords)
+                names = set() if refused else {"pickle"}
+            elif isinstance(node, ast.Attribute) and node.attr in ("to_pickle", "read_pickle"):
+                names = {"pickle"}
+            if names & picklers and path.parts[-2:] != ("testing", "estimators.py"):
+                found.append(f"{path}:{node.lineno}")
+    assert not found
+
+
 def test_the_public_face_is_documented() -> None:
     names = getattr(netflixdask, "__all__", None)
     if names is None:

@@ -221,6 +221,21 @@ def test_unsafe_members_of_a_nested_tar(
         open_source(path)
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz"])
+def test_unsafe_members_leave_no_file(tmp_path: Path, suffix: str) -> None:
+    """A packed tar is unpacked into the scratch folder, as one file; its members never are."""
+    raw = tar({"training_set/mv_0000001.txt": MOVIES[1]}, _member("../../mv_0000099.txt"))
+    place = tmp_path / "a" / "b"
+    place.mkdir(parents=True)
+    path = place / f"training_set{suffix}"
+    path.write_bytes(raw if suffix == ".tar" else gzip.compress(raw))
+    with pytest.raises(DataFormatError, match="outside its own folder"):
+        open_source(path, scratch=Scratch(place / "scratch"))
+    assert list(tmp_path.rglob("*mv_0000*")) == []
+    files = {file for file in tmp_path.rglob("*") if file.is_file()} - {path}
+    assert {file.parent for file in files} <= {place / "scratch"}
+
+
 def movielens(name: str) -> dict[str, bytes]:
     return {
         "ml-1m": {
