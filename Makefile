@@ -95,6 +95,10 @@ bench-als: $(VENV)/.installed ## measure ALS, beside its peers if ARGS="--peers-
 bench-similarity: $(VENV)/.installed ## measure similarity beside the libraries that come nearest
 	$(BIN)/python tests/benchmarks/similarity.py $(ARGS)
 
+.PHONY: bench-hosts
+bench-hosts: $(VENV)/.installed ## run the prize's flow on hosts, ssh, SLURM with deaths (ARGS="--on ssh")
+	$(BIN)/python tests/benchmarks/hosts.py $(ARGS)
+
 # Only the direct dependencies are held at their lower bounds, as pip would never choose them;
 # wheels only, because an old sdist would be compiled against new headers.
 $(LOWEST)/.installed: pyproject.toml tests/lowest.py
