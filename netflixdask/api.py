@@ -43,6 +43,7 @@ from netflixdask.store.artifacts import Artifact, open_artifact
 from netflixdask.store.build import as_store
 from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.shape import Shape
+from netflixdask.urls import as_path
 
 __all__ = [
     "blocking_recall",
@@ -93,7 +94,7 @@ def item_similarity(
         refuse("similarity", lambda on: plan_similarity(shape, config, on), engine, out)
         return run_similarity(
             ratings,
-            Path(out),
+            as_path(out),
             config,
             biases=baseline,
             canopies=canopies,
@@ -168,7 +169,7 @@ def user_neighbors(
                 "user-neighbors", lambda on: plan_user_neighbors(shape, config, on, n), engine, out
             )
             return neighbors_of_all(
-                ratings, Path(out), config, canopies=members, engine=engine, overwrite=overwrite
+                ratings, as_path(out), config, canopies=members, engine=engine, overwrite=overwrite
             )
         listed = pd.Series([users] if isinstance(users, str | int) else list(users))
         numbers = ratings.user_nums(listed.drop_duplicates())
@@ -245,7 +246,7 @@ def canopy(store: Ratings, out: str | Path, *, overwrite: bool = False, **option
     with use_engine() as engine, as_store(store) as ratings:
         shape = Shape.of(ratings)
         refuse("canopy", lambda on: plan_canopy(shape, config, on), engine, out)
-        return run_canopy(ratings, Path(out), config, engine=engine, overwrite=overwrite)
+        return run_canopy(ratings, as_path(out), config, engine=engine, overwrite=overwrite)
 
 
 def suggest_canopies(
@@ -282,7 +283,7 @@ def stats(store: Ratings, out: str | Path, *, overwrite: bool = False) -> Artifa
     with use_engine() as engine, as_store(store) as ratings:
         shape = Shape.of(ratings)
         refuse("stats", lambda on: plan_stats(shape, on), engine, out)
-        return run_stats(ratings, Path(out), engine=engine, overwrite=overwrite)
+        return run_stats(ratings, as_path(out), engine=engine, overwrite=overwrite)
 
 
 def split(store: Ratings, out: str | Path, *, overwrite: bool = False, **options: Any) -> Any:
@@ -301,7 +302,7 @@ def split(store: Ratings, out: str | Path, *, overwrite: bool = False, **options
     with use_engine() as engine, as_store(store) as ratings:
         shape = Shape.of(ratings)
         refuse("split", lambda on: plan_split(shape, config, on), engine, out)
-        return run_split(ratings, Path(out), config, engine=engine, overwrite=overwrite)
+        return run_split(ratings, as_path(out), config, engine=engine, overwrite=overwrite)
 
 
 def synth(out: str | Path, *, overwrite: bool = False, **options: Any) -> Any:
@@ -316,4 +317,4 @@ def synth(out: str | Path, *, overwrite: bool = False, **options: Any) -> Any:
     config.check()
     with use_engine() as engine:
         refuse("synth", lambda on: plan_synth(config, on), engine, out)
-        return run_synth(Path(out), config, engine=engine, overwrite=overwrite)
+        return run_synth(as_path(out), config, engine=engine, overwrite=overwrite)

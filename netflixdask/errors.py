@@ -51,5 +51,14 @@ class ClusterError(NetflixDaskError):
     """A scheduler went away, or it answered with other versions."""
 
 
+class UnreachableError(NetflixDaskError):
+    """What is behind a URL cannot be reached, or is refused; the message says from where."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """What the driver said."""
+
+
 class NoSchedulerError(ClusterError, InputError):
     """No scheduler answers at the address that was given."""

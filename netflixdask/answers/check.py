@@ -17,6 +17,7 @@ from netflixdask.answers.metrics import ErrorRow, ErrorSums, fixed_point_bits
 from netflixdask.errors import DataFormatError, InputError
 from netflixdask.store import RatingsStore, open_store
 from netflixdask.store.readers.textio import bom_size, decode, read_all, shown
+from netflixdask.urls import as_path
 
 LOW, HIGH = 1.0, 5.0
 QUALIFYING = "qualifying"
@@ -91,16 +92,18 @@ def check_submission(
         DataFormatError: at the first line that is not as expected, naming file and line.
         InputError: if a file or holdout is not there.
     """
-    path = Path(path)
+    path = as_path(path)
     store = _store(against)
-    pattern = _pattern_of_store(store, holdout) if store else _pattern_of_file(Path(str(against)))
+    pattern = (
+        _pattern_of_store(store, holdout) if store else _pattern_of_file(as_path(str(against)))
+    )
     if not pattern.users:
         raise InputError(f"{pattern.name}: has no pairs; expected those of qualifying.txt")
     low, high = (store.rating_low, store.rating_high) if store else (LOW, HIGH)
     stars = _read_stars(path, pattern, low, high, "prediction")
     truths: dict[str, NDArray[np.float32]] = {}
     if judging is not None:
-        truths["judged"] = _read_stars(Path(judging), pattern, low, high, "rating")
+        truths["judged"] = _read_stars(as_path(judging), pattern, low, high, "rating")
     if store is not None:
         truths |= _truths(store, holdout, judged="judged" in truths)
     errors = tuple(_errors(name, stars, truth, low, high) for name, truth in truths.items())
@@ -119,7 +122,7 @@ def check_submission(
 def _store(against: RatingsStore | str | Path) -> RatingsStore | None:
     if isinstance(against, RatingsStore):
         return against
-    return None if Path(against).is_file() else open_store(against)
+    return None if as_path(against).is_file() else open_store(against)
 
 
 def _pattern_of_store(store: RatingsStore, holdout: str) -> Pattern:

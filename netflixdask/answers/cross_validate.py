@@ -22,6 +22,7 @@ from netflixdask.models import Estimator
 from netflixdask.random import seed_of
 from netflixdask.stages.split import SplitConfig, split
 from netflixdask.store import RatingsStore, new_artifact, open_store
+from netflixdask.store.manifest import folder_of
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def cross_validate(
                 )
                 folder = Path(stack.enter_context(temporary)) / "folds"
             else:
-                folder = Path(workdir).expanduser().absolute()
+                folder = folder_of(workdir)
             config = SplitConfig.build(how="kfold", folds=folds, seed=seed)
             stores = split(source, folder, config, engine=engine)
             assert isinstance(stores, list)

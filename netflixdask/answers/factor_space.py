@@ -19,6 +19,7 @@ from netflixdask.errors import ConfigError, InputError
 from netflixdask.models import Estimator
 from netflixdask.store import Artifact, new_artifact
 from netflixdask.store.parquet import entry_of
+from netflixdask.urls import written
 
 MEASURES = ("pearson", "cosine")
 
@@ -140,11 +141,15 @@ def export(model: Estimator | str | Path, out: str | Path, *, overwrite: bool = 
     with new_artifact(out, "export", overwrite=overwrite) as writer:
         for name, array in arrays.items():
             path = writer.dir / f"{name}.npy"
-            np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-            writer.add(entry_of(path, writer.dir, len(array)))
+            with written(path) as file, file.open("wb") as stream:
+                np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+                stream.flush()
+                writer.add(entry_of(path, writer.dir, len(array), at=file))
         path = writer.dir / "model.json"
-        path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        writer.add(entry_of(path, writer.dir, 1))
+        with written(path) as file:
+            text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8")
+            writer.add(entry_of(path, writer.dir, 1, at=file))
         return writer.commit(
             config={"model": repr(opened)},
             inputs={"model": opened.store_},

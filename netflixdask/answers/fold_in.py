@@ -20,6 +20,7 @@ from netflixdask.models.catalogue import Catalogue
 from netflixdask.models.factor_model import FactorModel
 from netflixdask.store import Artifact, RatingsStore
 from netflixdask.store.artifacts import check_output
+from netflixdask.urls import as_path
 
 
 def factor_model(model: Estimator | str | Path) -> FactorModel:
@@ -95,7 +96,7 @@ def update(
 def _table(ratings: str | Path | pd.DataFrame | pa.Table, known: Catalogue) -> Any:
     if not isinstance(ratings, str | Path):
         return ratings
-    path = Path(ratings)
+    path = as_path(ratings)
     if not path.is_file():
         raise InputError(
             f"{path}: there is no such file; expected a CSV, TSV or Parquet file with user_id, "

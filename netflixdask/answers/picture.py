@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import InputError, StoreError
 from netflixdask.store import Artifact, open_artifact
+from netflixdask.urls import as_path
 
 LABELS = 16
 """Clusters that are named on the map."""
@@ -43,7 +44,7 @@ def draw_clusters(
         StoreError: if there is no canopy artifact, or one without a map.
     """
     artifact = canopies if isinstance(canopies, Artifact) else open_artifact(canopies, "canopy")
-    target = Path(path)
+    target = as_path(path)
     _check(artifact, target, overwrite)
     half = target.with_name(f".{target.name}.half-written")
     try:

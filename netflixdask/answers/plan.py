@@ -30,6 +30,7 @@ from netflixdask.stages.split import SplitConfig
 from netflixdask.store.artifacts import open_artifact
 from netflixdask.store.ratings import open_store
 from netflixdask.store.shape import Shape
+from netflixdask.urls import as_path
 
 LIST_DISK = 9
 """A recommendation at rest, with ids and title (measured: 9)."""
@@ -124,7 +125,7 @@ def rows_of_file(path: str | Path) -> int:
     Raises:
         InputError: if there is no such file.
     """
-    file = Path(path)
+    file = as_path(path)
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; expected a CSV, TSV or Parquet file")
     if file.suffix in (".parquet", ".pq"):

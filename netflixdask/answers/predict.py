@@ -22,6 +22,7 @@ from netflixdask.errors import DataFormatError, InputError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import Estimator
 from netflixdask.store import Artifact, RatingsStore, new_artifact
+from netflixdask.urls import as_path
 
 ROWS_PER_PART = 1_048_576
 PARQUET = (".parquet", ".parq", ".pq")
@@ -125,7 +126,7 @@ def _asked(
 ) -> Asked:
     if isinstance(pairs, pd.DataFrame):
         return _of_frame(pairs, user, item, "dataframe")
-    path = Path(pairs)
+    path = as_path(pairs)
     if isinstance(pairs, str) and not path.suffix and path.name == pairs:
         return holdout_pairs(store_of_model(model, store), pairs)
     if not path.is_file():

@@ -18,6 +18,7 @@ from netflixdask.models import Estimator
 from netflixdask.models.ranking import Ranking
 from netflixdask.plan import refuse
 from netflixdask.store import Artifact, FileEntry, new_artifact, write_parquet
+from netflixdask.urls import as_path
 
 USERS_PER_PART = 4_096
 """Users of one file: the same files whatever the cluster."""
@@ -91,7 +92,7 @@ def recommend(
     """
     opened = opened_model(model)
     if out is not None:
-        return _write(opened, users, n, Path(out), exclude_seen, overwrite)
+        return _write(opened, users, n, as_path(out), exclude_seen, overwrite)
     if users is None:
         catalogue = opened.catalogue_
         users = catalogue.users.column("user_id").filter(pa.array(catalogue.user_rated))
@@ -200,6 +201,6 @@ def _write_part(
             "score": scores[row, place],
         }
     )
-    folder = Path(shared.folder)
+    folder = as_path(shared.folder)
     path = folder / "recommendations" / f"part-{number:05d}.parquet"
     return write_parquet(table, path, base=folder)

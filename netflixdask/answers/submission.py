@@ -32,6 +32,7 @@ from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import Estimator
 from netflixdask.store import RatingsStore
+from netflixdask.urls import as_path
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def write_submission(
     """
     opened = opened_model(model)
     source = store_of_model(opened, store)
-    path = Path(path).expanduser().absolute()
+    path = as_path(path).expanduser().absolute()
     if path.is_dir() or (path.exists() and not overwrite):
         raise StoreError(
             f"{path}: exists already; choose another path or replace it with overwrite=True"

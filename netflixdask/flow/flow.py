@@ -27,7 +27,7 @@ from netflixdask.errors import ConfigError, InputError, StoreError
 from netflixdask.models import Estimator, load_model
 from netflixdask.progress import say
 from netflixdask.store.artifacts import now, open_artifact
-from netflixdask.store.manifest import MANIFEST, digest, write_json
+from netflixdask.store.manifest import MANIFEST, digest, folder_of, write_json
 from netflixdask.store.ratings import RatingsStore
 
 Output = TypeVar("Output")
@@ -41,7 +41,7 @@ class Flow:
         self, name: str, workdir: str | Path, config: Config, *, force: Sequence[str] = ()
     ) -> None:
         self.name = name
-        self.workdir = Path(workdir).expanduser().absolute()
+        self.workdir = folder_of(workdir)
         self.config = config
         self._force = set(force)
         self._steps: list[dict[str, Any]] = []

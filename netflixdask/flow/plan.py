@@ -45,6 +45,7 @@ from netflixdask.stages.synth.tables import item_counts, user_degrees
 from netflixdask.store.build import plan_rows
 from netflixdask.store.build.plan import TEXT_BYTES_A_ROW
 from netflixdask.store.build.steps import guessed_ids
+from netflixdask.store.manifest import folder_of
 from netflixdask.store.ratings import open_store
 from netflixdask.store.shape import Shape
 
@@ -53,7 +54,7 @@ class FlowPlan:
     """The steps of a flow, and the shapes of the stores that they would make."""
 
     def __init__(self, workdir: str | Path, machines: Machines) -> None:
-        self.workdir = Path(workdir).expanduser().absolute()
+        self.workdir = folder_of(workdir)
         self.machines = machines
         self.steps: list[Step] = []
         self.done: list[str] = []

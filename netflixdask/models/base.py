@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, overload
@@ -27,9 +26,10 @@ from netflixdask.plan import refuse
 from netflixdask.random import seed_of
 from netflixdask.store import Artifact, RatingsStore, new_artifact, open_artifact
 from netflixdask.store.build import as_store
-from netflixdask.store.manifest import digest
+from netflixdask.store.manifest import digest, folder_of
 from netflixdask.store.ratings import store_of
 from netflixdask.store.shape import Shape
+from netflixdask.store.staging import remove_quietly
 
 
 class ModelConfig(Config):
@@ -135,7 +135,7 @@ class Estimator(ABC):
             raise ConfigError(f"model {self.name!r}: it has no checkpoints; fit it as a whole")
         if resume and checkpoint is None:
             raise ConfigError("resume=True: expected a folder to resume from in checkpoint=")
-        self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        self._checkpoint = None if checkpoint is None else folder_of(checkpoint)
         self._resume = resume
         temporary = not isinstance(store, RatingsStore | str | Path) and store_of(store) is None
         with as_store(store) as opened:
@@ -152,7 +152,7 @@ class Estimator(ABC):
                 "rng": seed,
             }
         if self._checkpoint is not None:
-            shutil.rmtree(self._checkpoint, ignore_errors=True)
+            remove_quietly(self._checkpoint)
         return self
 
     @overload

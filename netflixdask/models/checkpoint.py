@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from netflixdask.errors import StoreError
 from netflixdask.kernels.factor_rows import Layout
 from netflixdask.models.side import Factors, Side
 from netflixdask.store import new_artifact, open_artifact
+from netflixdask.store.staging import remove_quietly
 
 
 class Progress(NamedTuple):
@@ -96,7 +96,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove the folder: the fit is done."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_quietly(self.path)
 
 
 def _table(factors: Factors) -> pa.Table:

@@ -34,6 +34,7 @@ from netflixdask.stages.similarity import (
     measure,
 )
 from netflixdask.store import Artifact, RatingsStore
+from netflixdask.urls import as_path
 
 PAIRS_AT_ONCE = 2**20
 """Pairs scored in one call of a kernel: 20 MB of numbers."""
@@ -217,7 +218,7 @@ class ItemKNN(LinearModel):
                 check_finite(self, products_=self.products_, squares_=self.squares_)
                 del products
             self.similarity_ = measured(
-                Path(config.similarity_path or Path(folder) / "similarity"),
+                as_path(config.similarity_path or Path(folder) / "similarity"),
                 measure=chosen,
                 shrinkage=shrinkage,
                 min_common=config.min_common,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +20,8 @@ from netflixdask.store import (
     RatingsStore,
 )
 from netflixdask.store.blocks import encode
+from netflixdask.store.staging import link_or_copy
+from netflixdask.urls import as_path
 
 IN_MEMORY = 4_000_000
 """Ratings up to which a model keeps the lists in memory (5 bytes each); more stay in files."""
@@ -198,7 +197,9 @@ class Rated:
         for number, part in enumerate(sorted(parts, key=lambda part: part.first)):
             name = f"seen/part-{number:05d}.parquet"
             if isinstance(part, File):
-                _link(Path(part.path), writer.dir / name)
+                target = writer.dir / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(as_path(part.path), target)
                 writer.add(
                     FileEntry(
                         file=name,
@@ -247,12 +248,3 @@ def _replaced(
 def _table(block: RatingBlock) -> pa.Table:
     user = np.repeat(np.arange(block.first, block.stop, dtype=np.int32), np.diff(block.indptr))
     return pa.table({"user_num": user, "item_num": block.src, "rating": block.stars()})
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file that never changes a second name, or copy it where links cannot reach."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

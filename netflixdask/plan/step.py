@@ -12,6 +12,7 @@ from netflixdask.errors import RoomError
 from netflixdask.mapreduce import Engine
 from netflixdask.plan.machines import Machines
 from netflixdask.plan.rates import Rates, load_rates
+from netflixdask.urls import UrlPath, as_path
 
 TASK_SECONDS = 0.0015
 """What a task costs beside its work, however many threads there are: the scheduler has one."""
@@ -133,7 +134,7 @@ class Plan:
                 )
 
     def _disk_problems(self) -> Iterable[str]:
-        if self.out is None or not self.disk:
+        if self.out is None or not self.disk or isinstance(as_path(self.out), UrlPath):
             return
         place = self.out.absolute()
         while not place.exists():
@@ -159,7 +160,7 @@ class Plan:
         machines = self.machines
         return {
             "verb": self.verb,
-            "out": None if self.out is None else str(self.out),
+            "out": None if self.out is None else str(as_path(self.out)),
             "workers": {
                 "cluster": machines.name,
                 "n_workers": machines.n_workers,
@@ -192,7 +193,7 @@ def refuse(
         RoomError: naming the stage, what it needs, what there is, and what would help.
     """
     machines = Machines.of(engine)
-    Plan(verb, tuple(steps(machines)), machines, None if out is None else Path(out)).check()
+    Plan(verb, tuple(steps(machines)), machines, None if out is None else as_path(out)).check()
 
 
 HEADER = ("stage", "rows", "blocks", "tasks", "memory", "moved", "disk", "time")

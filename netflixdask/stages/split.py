@@ -7,7 +7,6 @@ blocks or workers, so both orders of the new store are filtered block by block o
 from __future__ import annotations
 
 import itertools
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -30,6 +29,8 @@ from netflixdask.store.build import new_store
 from netflixdask.store.manifest import Accounting, BlockEntry, Side, stars_text
 from netflixdask.store.parquet import column, read_parquet, write_parquet
 from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.staging import remove_quietly
+from netflixdask.urls import as_path
 
 
 class SplitConfig(Config):
@@ -198,7 +199,7 @@ def split(
                 folds.append(_write(store, out / f"fold-{fold}", drawn, config, engine, overwrite))
         except BaseException:  # all folds or none
             for made in folds:
-                shutil.rmtree(made.path, ignore_errors=True)
+                remove_quietly(made.path)
             raise
         return folds
 
@@ -291,10 +292,10 @@ def _filter_block(
     rule: Rule, base: str, entry: BlockEntry, by: Side, folder: str, number: int
 ) -> Filtered:
     """Write the rows of one block file that stay."""
-    table = read_parquet(Path(base) / entry.file, checksum=entry.checksum)
+    table = read_parquet(as_path(base) / entry.file, checksum=entry.checksum)
     out = rule(table)
     left = table.filter(pa.array(~out))
-    to = Path(folder)
+    to = as_path(folder)
     file = write_parquet(left, to / f"by_{by}" / f"block-{number:05d}.parquet", base=to)
     n_rows = entry.last + 1 - entry.first
     counts = np.bincount(column(left, f"{by}_num") - entry.first, minlength=n_rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from netflixdask.errors import InputError
 from netflixdask.mapreduce import Engine, Key, MapReduce, run
 from netflixdask.store.parquet import read_parquet
 from netflixdask.store.ratings import RatingsStore
+from netflixdask.urls import as_path
 
 UNKNOWN = int(np.iinfo(np.int64).min)
 """Number of an unknown time: before every known one."""
@@ -33,7 +33,7 @@ class LoadTimes:
 
     def __call__(self) -> pa.Table:
         """Return the column as a table."""
-        return read_parquet(Path(self.path), ["time"], checksum=self.checksum)
+        return read_parquet(as_path(self.path), ["time"], checksum=self.checksum)
 
 
 @dataclass(frozen=True)

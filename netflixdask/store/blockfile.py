@@ -7,7 +7,6 @@ while they are in a core's cache. Apache Parquet format, version 2.10: ``parquet
 from __future__ import annotations
 
 import functools
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from netflixdask.store.thrift import (
     struct,
     true,
 )
+from netflixdask.urls import written
 
 MAGIC = b"PAR1"
 INT32, FLOAT = 1, 4  # physical types
@@ -113,23 +113,20 @@ def write_block(
         no row or the time of one is not known.
     """
     below(base, path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     counts = np.zeros(form.n_dst, np.int64)
     digest, size = xxhash.xxh64(), 0
-    try:
+    with written(path) as temporary:
         with temporary.open("wb") as out:
             for piece in _pieces(row_groups, form, counts):
                 if piece is None:
-                    return None
+                    break
                 out.write(piece)
                 digest.update(piece)
                 size += len(piece)
         n_rows = int(counts.sum())
-        if not n_rows:
+        if piece is None or not n_rows:
+            temporary.unlink()
             return None
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     entry = FileEntry(
         file=path.relative_to(base).as_posix(),
         rows=n_rows,

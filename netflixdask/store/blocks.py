@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from netflixdask.kernels.words import count_values
 from netflixdask.store.manifest import Side
 from netflixdask.store.parquet import column, read_groups
+from netflixdask.urls import as_path
 
 UNKNOWN_DAY = np.iinfo(np.int16).min
 
@@ -105,7 +105,7 @@ class BlockLoader:
         return self.rows[1] - self.rows[0]
 
     def _groups(self, names: list[str]) -> Iterator[pa.Table]:
-        path = Path(self.path)
+        path = as_path(self.path)
         return read_groups(path, names, self.rows, checksum=self.checksum, partly=self.part)
 
     def __call__(self) -> RatingBlock:

@@ -42,6 +42,7 @@ from netflixdask.store.manifest import (
 from netflixdask.store.parquet import FileEntry
 from netflixdask.store.ratings import RatingsStore, open_store
 from netflixdask.store.staging import GENERATION
+from netflixdask.urls import UrlPath
 
 _TASKS_A_THREAD = 4
 
@@ -299,7 +300,7 @@ def strangers(folder: Path, files: Iterable[FileEntry], *, base: Path | None = N
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if (isinstance(path, UrlPath) or path.is_file())
         and path not in named
         and not path.relative_to(folder).parts[0].startswith(STAGING)
     ]

@@ -21,7 +21,8 @@ from netflixdask.kernels.check import digest_rows, first_disorder
 from netflixdask.store import schemas
 from netflixdask.store.blocks import owned, sorted_distinct
 from netflixdask.store.manifest import SIDES, BlockEntry, Side, StoreManifest
-from netflixdask.store.parquet import FileEntry, checksum, column, read_parquet
+from netflixdask.store.parquet import FileEntry, checksum, column, read_parquet, readable
+from netflixdask.urls import as_path
 
 _NO_TIME = -(2**31)  # of a rating without a time, as a digest takes it
 
@@ -56,7 +57,7 @@ def held_pairs(base: str, manifest: StoreManifest) -> HeldPairs:
     found: HeldPairs = {}
     for name in manifest.apart:
         try:
-            table = read_parquet(Path(base) / manifest.holdout[name].file)
+            table = read_parquet(as_path(base) / manifest.holdout[name].file)
         except StoreError:
             continue  # the look at its bytes tells
         if {"user_num", "item_num"} <= set(table.column_names):
@@ -72,7 +73,7 @@ def check_some(base: str, entries: Iterable[FileEntry]) -> list[str]:
 
 def check_file(base: str, entry: FileEntry) -> list[str]:
     """Compare a file's size, checksum and, of a table, rows with its entry."""
-    path = Path(base) / entry.file
+    path = as_path(base) / entry.file
     try:
         size = path.stat().st_size
         if size != entry.bytes:
@@ -81,7 +82,7 @@ def check_file(base: str, entry: FileEntry) -> list[str]:
         if found != entry.checksum:
             return [f"{path}: checksum {found}, the manifest says {entry.checksum}: damaged"]
         if path.suffix == ".parquet":
-            rows = pq.read_metadata(path).num_rows
+            rows = pq.read_metadata(readable(path)).num_rows
             if rows != entry.rows:
                 return [f"{path}: has {rows:,} rows, the manifest says {entry.rows:,}"]
     except FileNotFoundError:
@@ -97,10 +98,10 @@ def check_block(
     """Check a block's bytes, its order, ranges and values, and look for held-out pairs in it."""
     if problems := check_file(base, entry):
         return BlockFound(problems)
-    path = Path(base) / entry.file
+    path = as_path(base) / entry.file
     expected = schemas.ratings(manifest.time_kind, whole=manifest.rating.whole, first=by)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as source:
+        with pq.ParquetFile(readable(path), page_checksum_verification=True) as source:
             if problem := _other_columns(path, source.schema_arrow, expected):
                 return BlockFound([problem])
             return _check_rows(path, source, by, entry, manifest, held)
@@ -178,7 +179,7 @@ def check_ids(base: str, by: Side, manifest: StoreManifest) -> IdsFound:
     entry = manifest.users if by == "user" else manifest.items
     kind = manifest.user_id_kind if by == "user" else manifest.item_id_kind
     n = manifest.n_users if by == "user" else manifest.n_items
-    path = Path(base) / entry.file
+    path = as_path(base) / entry.file
     expected = schemas.users(kind) if by == "user" else schemas.items(kind)
     try:
         table = read_parquet(path)
@@ -199,7 +200,7 @@ def check_ids(base: str, by: Side, manifest: StoreManifest) -> IdsFound:
 
 def check_holdout(base: str, entry: FileEntry, manifest: StoreManifest) -> list[str]:
     """Check the columns and numbers of a holdout."""
-    path = Path(base) / entry.file
+    path = as_path(base) / entry.file
     try:
         table = read_parquet(path)
     except StoreError:

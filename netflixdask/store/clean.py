@@ -17,6 +17,7 @@ from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.readers.scratch import orphans
 from netflixdask.store.room import bytes_below, files_below
 from netflixdask.store.staging import GENERATION, leftovers, remove, remove_staging
+from netflixdask.urls import UrlPath
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def clean_store(path: str | Path) -> CleanReport:
         removed = [_describe(path, entry) for entry in found]
         inodes = files_below(*found).values()
         for entry in found:
-            if entry.parent == path and GENERATION.fullmatch(entry.name):
+            if isinstance(entry, UrlPath):
+                remove(entry)
+            elif entry.parent == path and GENERATION.fullmatch(entry.name):
                 shutil.rmtree(entry)
             elif entry.is_dir():
                 remove_staging(entry)

@@ -8,6 +8,7 @@ the names of the staging folders, which tell process and host, are looked at as 
   another host staged may be alive, and is not touched.
 - A filesystem without locks: what a living process of this host staged is not touched either, and
   two runs that start in the same moment are not told from each other; that is said.
+- Behind a URL there are no locks: the same, but two runs that start together are both refused.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from netflixdask.errors import StoreError
 from netflixdask.progress import say
 from netflixdask.store.room import filesystem
+from netflixdask.urls import UrlPath
 
 STAGING = ".staging-"
 _LABEL = re.compile(r"(\d+)-[0-9a-f]{8}-(.+)")
@@ -84,6 +86,10 @@ def writing(path: Path, *, make: bool = False) -> Iterator[bool]:
     Raises:
         StoreError: at once, if another run holds it or the folder cannot be opened or made.
     """
+    if isinstance(path, UrlPath):
+        _refuse_living(path, locked=False)
+        yield False
+        return
     made, handle, locked = _hold(path, make)
     try:
         _refuse_living(path, locked)
@@ -99,13 +105,31 @@ def writing(path: Path, *, make: bool = False) -> Iterator[bool]:
         os.close(handle)
 
 
+def refuse_beside(path: UrlPath, own: Path) -> None:
+    """Refuse a folder without locks where another run has begun meanwhile; both give way.
+
+    Args:
+        path: the folder.
+        own: the staging folder of this run.
+
+    Raises:
+        StoreError: naming the other run.
+    """
+    for name, owner in _staged(path):
+        if name != own.name and not owner.has_ended:
+            raise StoreError(
+                f"{path}: {owner} has begun to write there in the same moment; run the command "
+                "again when it has ended, or choose another path"
+            )
+
+
 def refuse_busy(path: Path) -> None:
     """Refuse a folder in which another run is writing; change nothing.
 
     Raises:
         StoreError: if there is such a run.
     """
-    if path.is_dir():
+    if isinstance(path, UrlPath) or path.is_dir():
         with writing(path):
             pass
 

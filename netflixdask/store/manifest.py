@@ -13,6 +13,7 @@ import xxhash
 
 from netflixdask.errors import StoreError
 from netflixdask.store.parquet import FileEntry
+from netflixdask.urls import UrlPath, as_path, check_folder_url
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -122,14 +123,18 @@ class StoreManifest(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 def folder_of(path: str | Path) -> Path:
-    """Return the absolute path of an output or of what is opened.
+    """Return the absolute path of an output or of what is opened, which may be a URL.
 
     Raises:
         StoreError: if it is no path, or an empty one.
+        ConfigError: if the driver of its URL is not installed.
+        InputError: if its URL carries a password, or is a pattern.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise StoreError(f"found {path!r} for a folder; expected its path")
-    return Path(path).expanduser().absolute()
+    folder = as_path(path).expanduser().absolute()
+    check_folder_url(folder)
+    return folder
 
 
 def stars_text(value: float) -> str:
@@ -158,6 +163,10 @@ def _seal(raw: dict[str, Any]) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` by the JSON of ``value`` in one step, on disk before it returns."""
+    if isinstance(path, UrlPath):
+        text = json.dumps(value, indent=1, sort_keys=False, default=str) + "\n"
+        path.write_bytes(text.encode())
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
@@ -177,10 +186,12 @@ def read_manifest(path: Path, model: type[Model], what: str) -> Model:
         DamagedManifest: if it is no JSON, or lacks something.
         StoreError: if there is none, it is not one of ``what``, it is newer than this package, or
             this user may not read it.
+        UnreachableError: if it is behind a URL that cannot be reached.
     """
     file = path / MANIFEST
     try:
-        path.stat()
+        if not isinstance(path, UrlPath):  # where there are no folders the file tells alone
+            path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"{path}: there is no such folder; expected {what}") from None
     except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pydantic
 import xxhash
 
 from netflixdask.errors import StoreError
+from netflixdask.store import cache
+from netflixdask.urls import UrlPath, written
 
 ROW_GROUP = 65_536
 NOISE_ROW_GROUP = 1 << 20
@@ -48,19 +49,22 @@ class FileEntry(pydantic.BaseModel, extra="forbid", frozen=True):
 def checksum(path: Path) -> str:
     """Return the xxh64 of a file's bytes."""
     digest = xxhash.xxh64()
+    if isinstance(path, UrlPath):
+        return f"xxh64:{xxhash.xxh64_hexdigest(path.read_bytes())}"
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return f"xxh64:{digest.hexdigest()}"
 
 
-def entry_of(path: Path, base: Path, rows: int) -> FileEntry:
-    """Describe a finished file for the manifest in ``base``."""
+def entry_of(path: Path, base: Path, rows: int, *, at: Path | None = None) -> FileEntry:
+    """Describe a finished file for the manifest in ``base``; ``at`` is where its bytes are now."""
+    at = at or path
     return FileEntry(
         file=path.relative_to(base).as_posix(),
         rows=rows,
-        bytes=path.stat().st_size,
-        checksum=checksum(path),
+        bytes=at.stat().st_size,
+        checksum=checksum(at),
     )
 
 
@@ -83,12 +87,10 @@ def write_parquet(
         The file's entry.
     """
     below(base or path.parent, path)
-    # Not named by the process: workers on two hosts may have the same number.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     # Stars repeat, so a dictionary is smaller there; numbers and times go by difference, which
     # for days is as small and written in two thirds of the time.
     delta = [f.name for f in table.schema if any(test(f.type) for test in _BY_DIFFERENCE)]
-    try:
+    with written(path) as temporary:
         pq.write_table(
             table,
             temporary,
@@ -98,10 +100,7 @@ def write_parquet(
             column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
             write_page_checksum=True,
         )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return entry_of(path, base or path.parent, table.num_rows)
+        return entry_of(path, base or path.parent, table.num_rows, at=temporary)
 
 
 def below(base: Path, path: Path) -> None:
@@ -115,6 +114,8 @@ def below(base: Path, path: Path) -> None:
 
 def remove_half_written(folder: Path) -> None:
     """Remove what workers that were killed while they wrote left below ``folder``."""
+    if isinstance(folder, UrlPath):
+        return  # objects appear whole
     for temporary in folder.rglob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
@@ -200,9 +201,12 @@ def opened(path: Path, checksum: str | None = None) -> Iterator[pq.ParquetFile]:
     """
     with _told(path):
         if checksum is None:
-            source = pq.ParquetFile(path, page_checksum_verification=True)
+            source = pq.ParquetFile(readable(path), page_checksum_verification=True)
         else:
-            data = path.read_bytes()
+            if isinstance(path, UrlPath):
+                data = cache.fetch(path, checksum)
+            else:
+                data = path.read_bytes()
             _compare(path, f"xxh64:{xxhash.xxh64_hexdigest(data)}", checksum)
             source = pq.ParquetFile(pa.BufferReader(data))
         with source:
@@ -222,16 +226,31 @@ def opened_partly(path: Path, checksum: str | None, **options: Any) -> Iterator[
         StoreError: if the file is missing or damaged, when it is opened or within the block.
     """
     with _told(path):
+        at = path
+        if isinstance(path, UrlPath) and checksum is not None:
+            at = cache.copy_of(path, checksum)
         if checksum is not None:
-            stat = path.stat()
-            _verify_once(path, checksum, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        with pq.ParquetFile(path, page_checksum_verification=True, **options) as source:
+            stat = at.stat()
+            if at is path:
+                _verify_once(path, checksum, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            else:
+                _verify_copy(path, checksum, at, stat.st_ino)
+        with pq.ParquetFile(readable(at), page_checksum_verification=True, **options) as source:
             yield source
 
 
 @functools.lru_cache(maxsize=4096)
 def _verify_once(path: Path, wanted: str, *_: int) -> None:
     _compare(path, checksum(path), wanted)
+
+
+@functools.lru_cache(maxsize=4096)
+def _verify_copy(path: Path, wanted: str, copy: Path, _: int) -> None:
+    """Compare what was fetched once; what is damaged is not kept for the next who asks."""
+    found = checksum(copy)
+    if found != wanted:
+        cache.forget(wanted)
+    _compare(path, found, wanted)
 
 
 def _compare(path: Path, found: str, wanted: str) -> None:
@@ -255,6 +274,11 @@ def _told(path: Path) -> Iterator[None]:
         ) from None
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: this file is damaged ({error}); {AGAIN}") from error
+
+
+def readable(path: Path) -> Path | pa.BufferReader:
+    """Return what Arrow can open: the path, or the bytes behind a URL as they are there now."""
+    return pa.BufferReader(path.read_bytes()) if isinstance(path, UrlPath) else path
 
 
 def column(table: pa.Table, name: str) -> Any:

@@ -29,6 +29,7 @@ from netflixdask.store.manifest import (
 )
 from netflixdask.store.parquet import FileEntry, column, read_parquet
 from netflixdask.store.queries import RatingsQueries
+from netflixdask.urls import UrlPath, as_path
 
 _LOOKS = 5  # at a manifest that another run keeps replacing
 
@@ -306,7 +307,7 @@ def open_store(path: str | Path) -> RatingsStore:
     path = folder_of(path)
     store = _opened(path)
     for _ in range(_LOOKS):
-        if store.folder.is_dir():
+        if isinstance(path, UrlPath) or store.folder.is_dir():
             return store
         # The store may have been overwritten between the two looks.
         before, store = store, _opened(path)
@@ -345,7 +346,7 @@ def _read_frame(
 ) -> pd.DataFrame:
     # The name `columns` is what lets Dask push a projection down to the reader.
     wanted = None if columns is None else list(dict.fromkeys([f"{by}_num", *columns]))
-    table = read_parquet(Path(file), wanted, checksum=checksum)
+    table = read_parquet(as_path(file), wanted, checksum=checksum)
     index = pd.Index(column(table, f"{by}_num"))
     names = table.column_names if columns is None else columns
     frame = pd.DataFrame({name: column(table, name) for name in names}, index=index)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR
 from typing import NamedTuple
 
 import psutil
+
+from netflixdask.urls import UrlPath, scratch_folder
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # numpy's own sentence when a file could not be written to its end, without an errno.
@@ -45,6 +48,8 @@ class Filesystem:
 
 def filesystem(path: Path) -> Filesystem:
     """Return the filesystem of ``path``, or of the nearest folder above that exists."""
+    if isinstance(path, UrlPath):  # what is full is where files of this machine go on the way
+        path = Path(scratch_folder() or tempfile.gettempdir())
     path = path.absolute()
     while not path.exists():
         path = path.parent
@@ -113,6 +118,10 @@ def files_below(*paths: Path) -> dict[tuple[int, int], Inode]:
     """Return the files below some paths by device and inode number."""
     found: dict[tuple[int, int], Inode] = {}
     for path in paths:
+        if isinstance(path, UrlPath):
+            for size in path.files().values():
+                found[-1, len(found)] = Inode(1, 1, size)
+            continue
         for file in path.rglob("*") if path.is_dir() else [path]:
             try:
                 stat = file.lstat()

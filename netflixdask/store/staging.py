@@ -8,12 +8,17 @@
 What a killed run left is told by its names alone, so nothing else in a folder is ever removed: its
 staging folder, half of a manifest and, where there is no manifest, the generations beside it and
 the names that :func:`announce_moving` noted.
+
+Behind a URL it is the same: tasks write objects below the staging folder, and in the end the server
+copies them to their names, the manifest last. Nothing is locked there, so the names of staging
+folders alone tell of other runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import time
@@ -21,12 +26,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from netflixdask.errors import StageError, StoreError
+from netflixdask.errors import StageError, StoreError, UnreachableError
 from netflixdask.progress import say
-from netflixdask.store.locking import STAGING, label, refuse_busy, writing
+from netflixdask.store.locking import STAGING, label, refuse_beside, refuse_busy, writing
 from netflixdask.store.manifest import MANIFEST, write_json
 from netflixdask.store.room import bytes_below, full_disk, full_sentence
 from netflixdask.store.visible import check_seen
+from netflixdask.urls import UrlPath, copy_file, written
 
 GENERATION = re.compile(r"gen-\d{6,}")
 _HALF = re.compile(r"\.manifest\.json\.\d+\.tmp")
@@ -72,19 +78,32 @@ def staged(path: Path, check: Callable[[Path], None]) -> Iterator[Staged]:
                 raise StoreError(
                     f"{path}: cannot be written in ({error.strerror}); choose another path"
                 ) from None
+            if isinstance(path, UrlPath):
+                announce_moving(stage, [])  # so that the folder is there, for others to see
+                refuse_beside(path, stage.folder)
             check_seen(stage.folder)
             yield stage
         except Exception as error:
             full = full_disk(error)
             if full is None:
                 raise
-            written = bytes_below(stage.folder)
-            raise StageError(full_sentence(path, full, written, stage.needed)) from error
+            n_bytes = bytes_below(stage.folder)
+            raise StageError(full_sentence(path, full, n_bytes, stage.needed)) from error
         finally:
-            remove_leftovers(path)
+            with kept_going(path):
+                remove_leftovers(path)
             if (made or left) and not (path / MANIFEST).exists():
                 with contextlib.suppress(OSError):  # not empty: somebody put a file there
                     path.rmdir()
+
+
+@contextlib.contextmanager
+def kept_going(path: Path) -> Iterator[None]:
+    """Let a run end with its own error where its server is gone: the next run cleans."""
+    try:
+        yield
+    except UnreachableError:
+        say(f"{path}: cannot be cleaned now; the next run of this command does")
 
 
 def check_folder(path: Path, *, overwrite: bool, ours: Callable[[Path], object]) -> None:
@@ -98,9 +117,10 @@ def check_folder(path: Path, *, overwrite: bool, ours: Callable[[Path], object])
     Raises:
         StoreError: if something is there that may not be replaced.
     """
-    above = next(folder for folder in path.parents if folder.exists())
-    if not above.is_dir():
-        raise StoreError(f"{path}: cannot be made: {above} is a file; choose another path")
+    if not isinstance(path, UrlPath):
+        above = next(folder for folder in path.parents if folder.exists())
+        if not above.is_dir():
+            raise StoreError(f"{path}: cannot be made: {above} is a file; choose another path")
     if not path.exists():
         return
     if not path.is_dir():
@@ -162,6 +182,9 @@ def remove_leftovers(path: Path) -> list[Path]:
 
 def remove_staging(path: Path) -> None:
     """Remove a staging folder, in which tasks of an interrupted run may still put files."""
+    if isinstance(path, UrlPath):
+        path.remove()
+        return
     for _ in range(10):
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():
@@ -171,10 +194,34 @@ def remove_staging(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
+    if isinstance(path, UrlPath):
+        path.remove()
+        return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_quietly(path: Path) -> None:
+    """Remove a folder as far as it can be removed; what is left of it is in nobody's way."""
+    if isinstance(path, UrlPath):
+        with kept_going(path):
+            path.remove()
+        return
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that never changes a second name, or copy it where links cannot reach."""
+    if isinstance(source, UrlPath) or isinstance(target, UrlPath):
+        copy_file(source, target)
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # no hard links here, too many of them, or not to files of others
+        with written(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _moving(staging: Path) -> set[str]:

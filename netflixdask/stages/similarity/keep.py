@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ from netflixdask.stages.similarity.comoments import BandResult
 from netflixdask.stages.similarity.neighbors import ITEMS_PER_PART, CandidateFile
 from netflixdask.stages.similarity.pairs import pairs_table
 from netflixdask.store.parquet import FileEntry, write_parquet
+from netflixdask.urls import as_path
 
 CANDIDATES = "candidates"
 """The folder of the bands' candidates."""
@@ -36,7 +36,7 @@ class KeepBand:
 
     def __call__(self, key: Key, result: BandResult) -> KeptBand:
         """Write the candidates and, when wanted, the pairs."""
-        folder = Path(self.folder)
+        folder = as_path(self.folder)
         number = result.band.number
         candidates = CandidateFile(str(folder / CANDIDATES / f"band-{number:05d}"))
         candidates.write(result.candidates)
@@ -55,7 +55,7 @@ class KeepNeighbors:
 
     def __call__(self, key: Key, table: pa.Table) -> FileEntry:
         """Write the part."""
-        folder = Path(self.folder)
+        folder = as_path(self.folder)
         number = int(key[0]) // ITEMS_PER_PART
         return write_parquet(
             table, folder / "neighbors" / f"part-{number:05d}.parquet", base=folder

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -17,6 +16,8 @@ from netflixdask.kernels.topk import merge_sorted, unpack
 from netflixdask.mapreduce import Engine, Key, MapReduce, run
 from netflixdask.stages.similarity.comoments import Candidates, cut_ranges
 from netflixdask.stages.similarity.config import SimilarityConfig
+from netflixdask.store.cache import copy_of
+from netflixdask.urls import UrlPath, as_path, written
 
 ITEMS_PER_PART = 4096
 
@@ -42,7 +43,11 @@ class CandidateFile:
         """Write the files, each in one step."""
         unique = f"{os.getpid()}-{threading.get_ident()}"
         for name, array in candidates._asdict().items():
-            path = Path(f"{self.stem}-{name}.npy")
+            path = as_path(f"{self.stem}-{name}.npy")
+            if isinstance(path, UrlPath):
+                with written(path) as local:
+                    np.save(local, array, allow_pickle=False)
+                continue
             path.parent.mkdir(exist_ok=True)  # the staging folder itself is not made again
             temporary = path.with_name(f".{unique}-{path.name}")
             np.save(temporary, array, allow_pickle=False)
@@ -50,10 +55,15 @@ class CandidateFile:
 
     def __call__(self) -> Candidates:
         """Map the files."""
+        paths = [as_path(f"{self.stem}-{name}.npy") for name in Candidates._fields]
         return Candidates(
             *(
-                np.load(f"{self.stem}-{name}.npy", mmap_mode="r", allow_pickle=False)
-                for name in Candidates._fields
+                np.load(
+                    copy_of(path) if isinstance(path, UrlPath) else path,
+                    mmap_mode="r",
+                    allow_pickle=False,
+                )
+                for path in paths
             )
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from netflixdask.stages.similarity.sums import PARTS_PER_THREAD, Ratings, sum_pa
 from netflixdask.store.artifacts import Artifact, new_artifact, open_artifact
 from netflixdask.store.parquet import column
 from netflixdask.store.ratings import RatingsStore
+from netflixdask.store.staging import remove_quietly
 
 
 def item_similarity(
@@ -102,7 +102,7 @@ def item_similarity(
                 KeepNeighbors(str(writer.dir)),
                 engine=engine,
             )
-        shutil.rmtree(writer.dir / CANDIDATES, ignore_errors=True)
+        remove_quietly(writer.dir / CANDIDATES)
         for entry in (*parts.values(), *(band.pairs for band in found if band.pairs)):
             writer.add(entry)
         writer.write("items.parquet", store.items)

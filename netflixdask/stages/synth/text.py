@@ -24,6 +24,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from netflixdask.errors import ConfigError
 from netflixdask.kernels import synth_text as kernel
 from netflixdask.mapreduce import Engine
 from netflixdask.stages.synth import spill
@@ -31,7 +32,9 @@ from netflixdask.stages.synth.config import SynthConfig
 from netflixdask.stages.synth.plan import plan_of
 from netflixdask.stages.synth.source import synth_source
 from netflixdask.store.artifacts import ArtifactWriter, new_artifact
+from netflixdask.store.manifest import folder_of
 from netflixdask.store.parquet import FileEntry, below
+from netflixdask.urls import UrlPath
 
 TASK_RATINGS = 1_000_000
 _HELD = {
@@ -80,9 +83,17 @@ def write_text(
     Returns:
         ``path``, ``layout`` and the rows of ``training``, ``probe``, ``qualifying`` and ``titles``.
 
+    Raises:
+        ConfigError: if ``out`` is a URL.
+
     Memory: about 70 MB a thread, for any number of ratings; on the way the ratings lie in the
     staging folder of ``out``, eight bytes each.
     """
+    if isinstance(folder_of(out), UrlPath):
+        raise ConfigError(
+            f"{out}: text is put together from pieces in a folder of this machine; generate it in "
+            "a local folder and copy that there, or make a store there with layout='store'"
+        )
     plan = plan_of(config)
     edges, owner = spill.movie_runs(plan, config.layout, TASK_RATINGS)
     with new_artifact(out, "synth", overwrite=overwrite) as writer, engine.stage("synth"):

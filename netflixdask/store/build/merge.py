@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from netflixdask.kernels.words import Words
 from netflixdask.store.build.words import WordLayout
 from netflixdask.store.manifest import Side
 from netflixdask.store.parquet import ROW_GROUP, column, read_groups, whole
+from netflixdask.urls import as_path
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -116,7 +116,7 @@ class MergedRows:
         """Yield dst, src, code and time of the file's row groups, and whether it is the last."""
         other = "item" if self.by == "user" else "user"
         before = None
-        for table in read_groups(Path(self.path), at_once=GROUPS, checksum=self.checksum):
+        for table in read_groups(as_path(self.path), at_once=GROUPS, checksum=self.checksum):
             if before is not None:
                 yield before, False
             dst, src = (read_only(column(table, f"{s}_num")) for s in (self.by, other))

@@ -34,6 +34,7 @@ from netflixdask.store.build.rows import Numbering, Rows
 from netflixdask.store.build.words import Columns, WordLayout
 from netflixdask.store.manifest import BlockEntry, Side, TimeKind
 from netflixdask.store.parquet import ROW_GROUP, FileEntry, write_parquet
+from netflixdask.urls import UrlPath, as_path
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class Segment:
         if self.words is not None:
             return self.words
         size = 8 * n_words
-        flat = np.fromfile(self.file, np.uint64, self.rows * n_words, offset=self.start * size)
+        path = as_path(self.file)
+        if isinstance(path, UrlPath):
+            raw = path.read_range(self.start * size, self.rows * size)
+            flat = np.frombuffer(bytearray(raw[: len(raw) // size * size]), np.uint64)
+        else:
+            flat = np.fromfile(self.file, np.uint64, self.rows * n_words, offset=self.start * size)
         if len(flat) != self.rows * n_words:
             raise StageError(f"{self.file}: the run of a map task is cut short; run again")
         return flat.reshape(-1, n_words)
@@ -132,7 +138,10 @@ class ShuffleRatings(MapReduce[Rows, dict[int, Segment]]):
         """Write a run to its file where runs are files; a task that runs twice replaces it."""
         if self.runs is None:
             return ""
-        path = Path(self.runs) / f"{by}-{index:012d}.run"
+        path = as_path(self.runs) / f"{by}-{index:012d}.run"
+        if isinstance(path, UrlPath):
+            path.write_bytes(words.tobytes())
+            return str(path)
         temporary = path.with_suffix(".tmp")
         words.tofile(temporary)
         temporary.replace(path)
@@ -214,7 +223,7 @@ class WriteBlock:
 
     def __call__(self, key: Key, block: SortedBlock) -> BlockResult:
         """Write the block and describe it; item blocks keep nothing else."""
-        base = Path(self.folder)
+        base = as_path(self.folder)
         layout = self.by_user if block.by == "user" else self.by_item
         path = base / f"by_{block.by}" / f"block-{int(key[1]):05d}.parquet"
         entry, counts = self._write_packed(block, layout, path, base) or self._write_columns(

@@ -15,9 +15,6 @@ hard links; readers go on undisturbed, until ``netflixdask store clean`` removes
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +41,11 @@ from netflixdask.store.staging import (
     Staged,
     check_folder,
     check_free,
+    kept_going,
     leftovers,
+    link_or_copy,
+    remove,
+    remove_quietly,
     staged,
 )
 
@@ -109,15 +110,7 @@ class StoreWriter:
             )
         below(self.folder, target)
         target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:  # no hard links here, too many of them, or not to files of others
-            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
-            try:
-                shutil.copyfile(source, temporary)
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+        link_or_copy(source, target)
         return entry.model_copy(update={"file": name})
 
     def commit(self, **fields: Any) -> RatingsStore:
@@ -136,20 +129,20 @@ class StoreWriter:
         manifest = sealed(unsealed)
         final = self.path / name
         if final.exists():  # a killed run moved it here and did not come to its manifest
-            shutil.rmtree(final)
+            remove(final)
         remove_half_written(self.folder)
         self.folder.rename(final)
         write_json(self.path / MANIFEST, manifest.model_dump(mode="json"))
         if not self.append:
             for old in self.path.iterdir():
                 if GENERATION.fullmatch(old.name) and old.name != name:
-                    shutil.rmtree(old, ignore_errors=True)
+                    remove_quietly(old)
         return RatingsStore(self.path, manifest)
 
     def undo(self) -> None:
         """Remove what :meth:`commit` moved into place, unless the manifest names it."""
         if not is_named(self.path, self.generation):
-            shutil.rmtree(self.path / self.name, ignore_errors=True)
+            remove_quietly(self.path / self.name)
 
 
 @contextlib.contextmanager
@@ -180,7 +173,8 @@ def new_store(
             writer.folder.mkdir()
             yield writer
         finally:
-            writer.undo()
+            with kept_going(path):
+                writer.undo()
 
 
 def is_store(path: Path) -> bool:

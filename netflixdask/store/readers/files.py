@@ -19,6 +19,7 @@ from netflixdask.errors import DataFormatError, InputError
 from netflixdask.kernels.parse_swar import PAD
 from netflixdask.store.readers import remote
 from netflixdask.store.readers.base import SourceFile, Span
+from netflixdask.urls import is_url
 
 GZIP_MAGIC = b"\x1f\x8b"
 _STEP = 1 << 18
@@ -122,7 +123,7 @@ def open_stored(file: SourceFile) -> BinaryIO:
         InputError: if it cannot be read.
     """
     stream: BinaryIO
-    if file.local is None and remote.is_url(file.path):
+    if file.local is None and is_url(file.path):
         stream = remote.open_url(file.path)
     else:
         try:
@@ -200,7 +201,7 @@ def which_packed(files: Sequence[SourceFile]) -> list[bool]:
         for file in files:
             path = file.local or file.path
             inflated = file.span is not None and file.span.inflated is not None
-            if inflated or remote.is_url(path):
+            if inflated or is_url(path):
                 found.append(inflated or file.name.endswith((".gz", ".gz]")))
                 continue
             if file.span is None:
@@ -229,7 +230,7 @@ def read_range(file: SourceFile, offset: int, length: int) -> NDArray[np.uint8]:
     """
     start = offset if file.span is None else file.span.offset + offset
     data = padded(length)
-    if file.local is None and remote.is_url(file.path):
+    if file.local is None and is_url(file.path):
         raw = remote.read_url(file.path, start, length)
         found = min(len(raw), length)
         data[:found] = np.frombuffer(raw, np.uint8, found)

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from netflixdask.errors import DataFormatError, InputError
-from netflixdask.store.readers import remote
 from netflixdask.store.readers.base import Chunk, OnError, Parsed, Source, SourceFile
 from netflixdask.store.readers.columns import TableForm, is_text, parse_table
 from netflixdask.store.readers.files import is_packed, open_stored
 from netflixdask.store.readers.frames import ROW_BYTES, check_columns, no_rows, table_form
 from netflixdask.store.readers.places import Place, source_file
 from netflixdask.store.readers.table import Columns, Ids, missing_column
+from netflixdask.urls import is_url
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
         DataFormatError: if it is no whole Parquet file.
     """
     try:
-        if file.span is None and not remote.is_url(file.path):
+        if file.span is None and not is_url(file.path):
             with pq.ParquetFile(file.local or file.path) as parquet:
                 yield parquet
             return

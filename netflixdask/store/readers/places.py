@@ -16,7 +16,8 @@ from typing import TypeAlias
 from netflixdask.errors import DataFormatError, InputError
 from netflixdask.store.readers.base import SourceFile
 from netflixdask.store.readers.files import unreadable
-from netflixdask.store.readers.remote import RemotePath, check_url, is_url
+from netflixdask.store.readers.remote import RemotePath
+from netflixdask.urls import check_url, is_url
 
 
 class Members(dict[str, SourceFile]):

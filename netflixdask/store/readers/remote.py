@@ -6,27 +6,16 @@ Credentials come from where the driver looks for them (environment, ``~/.aws``,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
-from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
 from netflixdask.errors import InputError
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""The extra of this package that brings a protocol's driver."""
-
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _T = TypeVar("_T")
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is a URL and no path."""
-    return _URL.match(text) is not None
 
 
 @dataclass(frozen=True)
@@ -99,29 +88,6 @@ def read_url(url: str, start: int, length: int) -> bytes:
     """Read up to ``length`` bytes."""
     data: bytes = _ask(url, lambda fs, path: fs.cat_file(path, start=start, end=start + length))
     return data
-
-
-def check_url(url: str) -> None:
-    """Refuse a URL that cannot be read here, before anything is asked of its server.
-
-    Raises:
-        InputError: if its driver is not installed, or it carries a password.
-    """
-    protocol = url.partition("://")[0].lower()
-    if urlsplit(url).password is not None:
-        shown = f"{protocol}://...@{urlsplit(url).hostname}"
-        raise InputError(
-            f"{shown}: found a password in the URL, which would be kept in logs and manifests; "
-            "set it in the environment or in ~/.config/fsspec"
-        )
-    try:
-        url_to_fs(url)
-    except ImportError as error:
-        extra = EXTRAS.get(protocol)
-        how = f"pip install 'netflixdask[{extra}]'" if extra else str(error)
-        raise InputError(f"{url}: the driver of {protocol}:// is not installed; {how}") from None
-    except ValueError as error:
-        raise InputError(f"{url}: {error}; known are s3://, gs://, https://, file://") from None
 
 
 def _ask(url: str, question: Callable[[Any, str], _T]) -> _T:

@@ -19,8 +19,9 @@ from netflixdask.errors import DataFormatError
 from netflixdask.kernels.parse_swar import PAD
 from netflixdask.store.readers.base import SourceFile
 from netflixdask.store.readers.files import bad_packing, open_text, read_range, unreadable
-from netflixdask.store.readers.remote import is_url, read_url
+from netflixdask.store.readers.remote import read_url
 from netflixdask.store.readers.textio import MAX_LINE, Piece, bom_size, count_lines
+from netflixdask.urls import is_url
 
 BLOCK = 1 << 20
 """Bytes read at once from a disk."""

@@ -10,6 +10,7 @@ import contextlib
 import glob
 import gzip
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from netflixdask.store.manifest import folder_of
 from netflixdask.store.readers.base import SourceFile
 from netflixdask.store.readers.files import bad_packing, open_text, unreadable
 from netflixdask.store.room import filesystem, full_disk, size_text
+from netflixdask.urls import UrlPath, scratch_folder
 
 _STEP = 1 << 20
 
@@ -62,6 +64,8 @@ class Scratch:
 def scratch_beside(out: str | Path) -> Iterator[Scratch]:
     """Yield a scratch folder beside ``out``, gone at the end, and remove those of killed runs."""
     out = folder_of(out)
+    if isinstance(out, UrlPath):  # nothing can be unpacked there
+        out = Path(scratch_folder() or tempfile.gettempdir()) / out.name
     for old in orphans(out):
         shutil.rmtree(old, ignore_errors=True)
         say(f"{old}: removed; an interrupted run left it there")
@@ -74,6 +78,8 @@ def scratch_beside(out: str | Path) -> Iterator[Scratch]:
 
 def orphans(out: Path) -> list[Path]:
     """Return the scratch folders beside ``out`` whose runs have ended, on this machine."""
+    if isinstance(out, UrlPath):
+        return []
     found = []
     for folder in sorted(out.parent.glob(f"{glob.escape(_prefix(out))}*")):
         owner = owner_of(folder.name.removeprefix(_prefix(out)))

@@ -150,7 +150,7 @@ def test_a_driver_that_is_missing(url: str, extra: str, monkeypatch: pytest.Monk
     def missing(url: str) -> None:
         raise ImportError(f"Install the driver of {url}")
 
-    monkeypatch.setattr("netflixdask.store.readers.remote.url_to_fs", missing)
+    monkeypatch.setattr("netflixdask.urls.url_to_fs", missing)
     with pytest.raises(InputError, match=rf"not installed; pip install 'netflixdask\[{extra}\]'"):
         open_source(url)
     with pytest.raises(InputError, match=r"the driver of hdfs:// is not installed; Install the"):
