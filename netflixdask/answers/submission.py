@@ -32,7 +32,7 @@ from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import Estimator
 from netflixdask.store import RatingsStore
-from netflixdask.urls import as_path
+from netflixdask.urls import UrlPath, as_path
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,9 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         InputError: if the folder is not there or cannot be written in.
     """
+    if isinstance(path, UrlPath):
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:

@@ -18,6 +18,8 @@ import xxhash
 
 import netflixdask as nd
 from netflixdask.errors import ConfigError, InputError, StoreError, UnreachableError
+from netflixdask.flow import run_flow
+from netflixdask.progress import quiet
 from netflixdask.store import cache, new_artifact, open_artifact, write_parquet
 from netflixdask.store.check import check
 from netflixdask.store.clean import clean_store
@@ -136,7 +138,8 @@ def test_what_needs_a_local_file_says_so() -> None:
             InputError, match="memory://lake/x: this needs a file or folder of this"
         ):
             ask()
-    with pytest.raises(InputError, match="generate it in a local folder"):
+    away = pytest.raises(InputError, match="generate it in a local folder")
+    with nd.open_client("sequential"), away:
         nd.synth("memory://lake/raw", layout="netflix", n_ratings=900, n_users=90, n_items=30)
 
 
@@ -337,3 +340,18 @@ def test_a_store_behind_a_url(ratings_frame: pd.DataFrame, tmp_path: Path) -> No
         assert clean_store("memory://lake/store").removed == ()
         gone = there.path / there.entries("user")[0].file
         assert not gone.exists()
+
+
+def test_a_flow_works_in_a_folder_behind_a_url(tmp_path: Path) -> None:
+    told = {"source": str(tmp_path / "raw"), "n_factors": 4, "epochs": 2, "canopies": False}
+    with nd.open_client("sequential"), quiet():
+        size = {"n_ratings": 6_000, "n_users": 300, "n_items": 40}
+        nd.synth(tmp_path / "raw", layout="combined", **size)
+        run_flow("netflix_prize", "memory://lake/flow", options=told)
+        again = run_flow("netflix_prize", "memory://lake/flow", options=told)
+        run_flow("netflix_prize", tmp_path / "flow", options=told)
+    assert {step["status"] for step in again["steps"]} == {"skipped"}
+    name = "submission.txt.gz"
+    there = as_path("memory://lake/flow")
+    assert (there / name).read_bytes() == (tmp_path / "flow" / name).read_bytes()
+    assert not any(file.name.startswith(".moving") for file in there.files())
