@@ -21,7 +21,7 @@ from netflixdask.cluster import open_client, standing
 pytestmark = pytest.mark.distributed
 
 LAB = 'kind = "laptop"\nworkers = 2\nthreads = 1\nmemory = "1GB"\n'
-BEYOND = 'trusted_network = true\nallow_root = true\n'
+BEYOND = "trusted_network = true\nallow_root = true\n"
 
 
 @pytest.fixture
