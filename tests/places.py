@@ -202,7 +202,10 @@ def network(n: int = 2) -> Iterator[Network]:
             _ip("link", "set", outer, "up")
         yield Network(names, [f"{net}.{at + 2}" for at in range(n)])
     finally:
-        for words in [*(("netns", "del", name) for name in names), ("link", "del", bridge)]:
+        # Links first: those of a namespace last as long as a process in it, name or not.
+        ends = [("link", "del", f"{name}a") for name in names]
+        ends += [("netns", "del", name) for name in names] + [("link", "del", bridge)]
+        for words in ends:
             subprocess.run(["ip", *words], capture_output=True, check=False)
 
 

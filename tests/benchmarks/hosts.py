@@ -43,7 +43,7 @@ from tests import places
 from tests.tables import differences, leftovers
 
 PRIZE = {"ratings": 100_480_507, "users": 480_189, "items": 17_770}
-TINY = {"n_ratings": 30_000, "n_users": 600, "n_items": 500}
+TINY: dict[str, Any] = {"n_ratings": 30_000, "n_users": 600, "n_items": 500}
 TLS = '[tls]\nfolder = "certs"\n'
 SLURM = 'kind = "slurm"\nworkers = 2\nthreads = 1\nmemory = "{memory}"\nqueue = "lab"\n'
 LONGEST = 6 * 3600.0  # seconds that one run may take
