@@ -66,30 +66,42 @@ class Layout(NamedTuple):
                 shadow.
             out: float32[n, width] to be overwritten; a new array by default.
         """
-        n = len(rows)
-        packed = aligned(n, self.width) if out is None else out
+        return self.pack_parts(rows[:, : self.n_factors], rows[:, self.n_factors :], out)
+
+    def pack_parts(
+        self, factors: NDArray[Any], rest: NDArray[Any], out: Floats | None = None
+    ) -> Floats:
+        """Lay out what :meth:`parts` gave: float32[n, n_factors] and what stands behind them."""
+        packed = aligned(len(factors), self.width) if out is None else out
         k = self.n_factors
-        packed[:, :k] = rows[:, :k]
+        packed[:, :k] = factors
         packed[:, k:] = 0.0
         if self.biased:
             packed[:, k] = 1.0
         if self.offset:
-            packed[:, self.offset_column] = rows[:, k]
+            packed[:, self.offset_column] = rest[:, 0]
         if self.n_shadow:
             at = self.shadow_column
-            packed[:, at : at + self.n_shadow] = rows[:, k + self.offset :]
+            packed[:, at : at + self.n_shadow] = rest[:, self.offset :]
         return packed
+
+    def parts(self, packed: Floats) -> tuple[Floats, Floats]:
+        """Return what was packed: float32[n, n_factors] and float32[n, n_sent - n_factors].
+
+        Apart, so that the factors of a model are an array of their own without another copy.
+        """
+        factors = packed[:, : self.n_factors].copy()
+        rest = np.empty((len(packed), self.n_sent - self.n_factors), np.float32)
+        if self.offset:
+            rest[:, 0] = packed[:, self.offset_column]
+        if self.n_shadow:
+            at = self.shadow_column
+            rest[:, self.offset :] = packed[:, at : at + self.n_shadow]
+        return factors, rest
 
     def unpack(self, packed: Floats) -> Floats:
         """Return float32[n, n_sent], what :meth:`pack` was given."""
-        rows = np.empty((len(packed), self.n_sent), np.float32)
-        rows[:, : self.n_factors] = packed[:, : self.n_factors]
-        if self.offset:
-            rows[:, self.n_factors] = packed[:, self.offset_column]
-        if self.n_shadow:
-            at = self.shadow_column
-            rows[:, self.n_factors + self.offset :] = packed[:, at : at + self.n_shadow]
-        return rows
+        return np.concatenate(self.parts(packed), axis=1)
 
 
 def aligned(*shape: int) -> Floats:

@@ -13,7 +13,7 @@ from netflixdask.kernels.factor_rows import Layout
 from netflixdask.kernels.half_step import Problem
 from netflixdask.mapreduce import Engine
 from netflixdask.models.bias import BiasBaseline, BiasBaselineConfig, BiasSolver
-from netflixdask.models.factor_model import FactorConfig, FactorModel, parts_of
+from netflixdask.models.factor_model import FactorConfig, FactorModel, factors_and_bias
 from netflixdask.models.factor_solver import FactorSolver
 from netflixdask.models.implicit_features import ImplicitFeaturesSolver
 from netflixdask.models.side import Solver
@@ -103,8 +103,8 @@ class ALS(FactorModel):
             validation=config.validation,
             patience=config.patience,
         )
-        self.user_factors_, self.user_bias_ = parts_of(p, layout)
-        self.item_factors_, self.item_bias_ = parts_of(q, layout)
+        self.user_factors_, self.user_bias_ = factors_and_bias(p, layout)
+        self.item_factors_, self.item_bias_ = factors_and_bias(q, layout)
 
     @property
     def layout(self) -> Layout:

@@ -43,6 +43,8 @@ from netflixdask.store import Artifact, RatingsStore, open_store
 from netflixdask.store.manifest import digest
 
 Floats = NDArray[np.float32]
+Parts = tuple[Floats, Floats]
+"""Factors and what stands behind them (:meth:`~netflixdask.kernels.factor_rows.Layout.parts`)."""
 
 
 class FactorConfig(ModelConfig):
@@ -100,8 +102,8 @@ class FactorModel(Estimator):
         offsets: Floats | None = None,
         validation: float = 0.0,
         patience: int = 1,
-    ) -> tuple[Floats, Floats]:
-        """Alternate; set ``global_mean_`` and ``history_``, return users and items as they travel.
+    ) -> tuple[Parts, Parts]:
+        """Alternate; set ``global_mean_`` and ``history_``, return the parts of users and items.
 
         Args:
             store: whose training ratings.
@@ -154,8 +156,9 @@ class FactorModel(Estimator):
                 engine=engine,
                 progress=progress,
             )
-        p, q = users.values.rows(), items.values.rows()
-        check_finite(self, global_mean_=mean, user_factors_=p, item_factors_=q)
+        p, q = users.values.parts(), items.values.parts()
+        check_finite(self, global_mean_=mean, user_factors_=p[0], item_factors_=q[0])
+        check_finite(self, user_bias_=p[1], item_bias_=q[1])
         self.global_mean_, self.history_ = mean, history
         return p, q
 
@@ -204,7 +207,8 @@ class FactorModel(Estimator):
             numbers: int32[n_rows], distinct.
             rows: float32[n_rows, n_sent], as half-steps return them.
         """
-        factors, bias = parts_of(rows, self.solver().problem.layout)
+        k = self.solver().problem.layout.n_factors
+        factors, bias = factors_and_bias((rows[:, :k], rows[:, k:]), self.solver().problem.layout)
         getattr(self, f"{by}_factors_")[numbers] = factors
         getattr(self, f"{by}_bias_")[numbers] = bias
 
@@ -333,11 +337,11 @@ class FactorModel(Estimator):
         self.item_bias_, self.item_factors_ = _arrays(artifact.table("item_factors"), k)
 
 
-def parts_of(side: Floats, layout: Layout) -> tuple[Floats, Floats]:
-    """Return factors and biases of rows as they travel."""
-    k = layout.n_factors
-    bias = side[:, k] if layout.offset else np.zeros(len(side), np.float32)
-    return np.ascontiguousarray(side[:, :k]), np.ascontiguousarray(bias)
+def factors_and_bias(parts: Parts, layout: Layout) -> tuple[Floats, Floats]:
+    """Return the arrays of a model from the parts of a side."""
+    factors, rest = parts
+    bias = rest[:, 0] if layout.offset else np.zeros(len(factors), np.float32)
+    return np.ascontiguousarray(factors), np.ascontiguousarray(bias)
 
 
 def _table(side: str, bias: Floats, factors: Floats) -> pa.Table:

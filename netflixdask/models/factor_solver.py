@@ -95,10 +95,9 @@ class FactorSolver(Solver):
         return fixed_sum(errors, f"{self.name}, validation")
 
     def _parts(self, side: Factors) -> tuple[Floats, Floats]:
-        k = self.problem.layout.n_factors
-        rows = side.rows()
-        bias = rows[:, k] if side.layout.offset else np.zeros(len(rows), np.float32)
-        return np.ascontiguousarray(rows[:, :k]), np.ascontiguousarray(bias)
+        factors, rest = side.parts()
+        bias = rest[:, 0] if side.layout.offset else np.zeros(len(factors), np.float32)
+        return np.ascontiguousarray(factors), np.ascontiguousarray(bias)
 
     def _side(self, by: str, first: int, out: Floats, loss: NDArray[np.float64]) -> Side:
         self._put_offsets(by, first, out)

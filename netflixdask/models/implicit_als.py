@@ -86,7 +86,7 @@ class ImplicitALS(FactorModel):
                 "expected none below 0, as they are confidences"
             )
         problem = self._problem
-        self.user_factors_, self.item_factors_ = self.iterate(
+        (self.user_factors_, _), (self.item_factors_, _) = self.iterate(
             store,
             engine,
             seed,

@@ -37,15 +37,20 @@ class Factors:
 
     def __init__(self, packed: Floats, layout: Layout) -> None:
         self._packed: Floats | None = packed
-        self._lean: Floats | None = None
+        self._lean: tuple[Floats, Floats] | None = None
         self._lock = threading.Lock()
         self.layout = layout
 
     @classmethod
     def of(cls, rows: NDArray[Any], layout: Layout) -> Factors:
         """Take float32[n_rows, n_sent]: factors, then the offset if there is one, the shadow."""
+        return cls.of_parts(rows[:, : layout.n_factors], rows[:, layout.n_factors :], layout)
+
+    @classmethod
+    def of_parts(cls, factors: NDArray[Any], rest: NDArray[Any], layout: Layout) -> Factors:
+        """Take float32[n_rows, n_factors] and the columns behind them."""
         made = cls.__new__(cls)
-        made.__setstate__((rows, layout))
+        made.__setstate__((factors, rest, layout))
         return made
 
     @property
@@ -57,28 +62,33 @@ class Factors:
                 packed = self._packed
                 if packed is None:
                     assert self._lean is not None
-                    room = large_rows(len(self._lean), self.layout.width)
-                    self._packed = packed = self.layout.pack(self._lean, room)
+                    room = large_rows(len(self._lean[0]), self.layout.width)
+                    self._packed = packed = self.layout.pack_parts(*self._lean, room)
                     self._lean = None
         return packed
 
-    def rows(self) -> Floats:
-        """Return float32[n_rows, n_sent]; not to be written to."""
+    def parts(self) -> tuple[Floats, Floats]:
+        """Return factors and the columns behind them (:meth:`Layout.parts`); read them only."""
         lean = self._lean
-        return self.layout.unpack(self.packed) if lean is None else lean
+        return self.layout.parts(self.packed) if lean is None else lean
+
+    def rows(self) -> Floats:
+        """Return float32[n_rows, n_sent]."""
+        return np.concatenate(self.parts(), axis=1)
 
     def __len__(self) -> int:
         lean = self._lean
-        return len(self.packed) if lean is None else len(lean)
+        return len(self.packed) if lean is None else len(lean[0])
 
     def __sizeof__(self) -> int:
         return 4 * len(self) * self.layout.width + sys.getsizeof(self.layout)
 
-    def __getstate__(self) -> tuple[Floats, Layout]:
-        return self.rows(), self.layout
+    def __getstate__(self) -> tuple[Floats, Floats, Layout]:
+        return (*self.parts(), self.layout)
 
-    def __setstate__(self, state: tuple[Floats, Layout]) -> None:
-        self._lean, self.layout = state
+    def __setstate__(self, state: tuple[Floats, Floats, Layout]) -> None:
+        factors, rest, self.layout = state
+        self._lean = factors, rest
         self._packed, self._lock = None, threading.Lock()
 
     def take(self, rows: NDArray[Any]) -> Factors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +82,7 @@ def _run(
 ) -> Side:
     if isinstance(rows, Draw):
         rows = rows(entities, layout.n_factors)
-    columns: Sequence[Any] = [rows]
-    if layout.offset:
-        given = np.zeros(len(rows), np.float32) if behind is None else behind
-        columns = [*columns, given[:, None]]
-    if layout.n_shadow:
-        columns = [*columns, np.zeros((len(rows), layout.n_shadow), np.float32)]
-    whole = np.concatenate(columns, axis=1) if len(columns) > 1 else rows
-    return Side(first, Factors.of(whole, layout), 0, 0)
+    rest = np.zeros((len(rows), layout.n_sent - layout.n_factors), np.float32)
+    if layout.offset and behind is not None:
+        rest[:, 0] = behind
+    return Side(first, Factors.of_parts(rows, rest, layout), 0, 0)

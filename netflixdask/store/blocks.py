@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from netflixdask.kernels.words import count_values
+from netflixdask.kernels.words import count_runs
 from netflixdask.store.manifest import Side
 from netflixdask.store.parquet import column, read_groups
 from netflixdask.urls import as_path
@@ -128,7 +128,7 @@ class BlockLoader:
         at = 0
         for table in self._groups(names):
             end = at + table.num_rows
-            count_values(owned(column(table, names[0]), np.int32), self.first, counts)
+            count_runs(owned(column(table, names[0]), np.int32), self.first, counts)
             src[at:end] = column(table, names[1])
             stars = column(table, "rating")
             if self.scale is not None:
@@ -179,9 +179,10 @@ def encode(
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return ``(rating - low) * scale``, rounded to the whole number that it is."""
     dtype = code_dtype(low, high, scale)
-    if stars.dtype == np.int8 and float(low).is_integer():
-        values = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64)
-        return ((values - int(low)) * scale).astype(dtype)[stars.view(np.uint8)]
+    if stars.dtype == np.int8 and float(low).is_integer() and -128 <= low <= 127:
+        # Codes fit the type, so whatever wraps on the way wraps back.
+        above = np.subtract(stars, np.int8(low)).view(np.uint8).astype(dtype, copy=False)
+        return above if scale == 1 else above * dtype(scale)
     return np.rint((stars.astype(np.float64) - low) * scale).astype(dtype)
 
 

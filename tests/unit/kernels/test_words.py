@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from netflixdask.kernels.sort_runs import sort_runs
 from netflixdask.kernels.words import (
+    count_runs,
     count_values,
     keep_latest,
     number_ids,
@@ -92,6 +93,10 @@ def test_ranges_counts_and_numbers(dtype: type) -> None:
     counts = np.zeros(8, np.int64)
     count_values(values, 2, counts)
     assert counts.tolist() == [0, 2, 0, 0, 0, 1, 0, 1]
+    count_runs(values.astype(np.int32), 2, counts)
+    count_runs(np.sort(values).astype(np.int32), 2, counts)
+    count_runs(np.zeros(0, np.int32), 2, counts)
+    assert counts.tolist() == [0, 6, 0, 0, 0, 3, 0, 3]
     table = np.array([5, -1, -1, -1, 6], np.int32)
     assert number_ids(values, 3, table).tolist() == [6, 5, -1, 5]
     low, high, nulls = value_range(values[:0], 0)
