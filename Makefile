@@ -83,6 +83,10 @@ bench: $(VENV)/.installed ## measure kernels and stages
 bench-plan: $(VENV)/.installed ## compare what --plan says with what the verbs then take
 	$(BIN)/python tests/benchmarks/plan.py $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: $(VENV)/.installed ## measure 1 and 2 pinned workers and the scheduler; predict more
+	$(BIN)/python tests/benchmarks/scaling.py $(ARGS)
+
 .PHONY: bench-ingest
 bench-ingest: $(VENV)/.installed ## measure the ingest beside DuckDB (ARGS="--scale 0.01" is quick)
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
