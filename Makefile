@@ -103,6 +103,10 @@ bench-similarity: $(VENV)/.installed ## measure similarity beside the libraries 
 bench-hosts: $(VENV)/.installed ## run the prize's flow on hosts, ssh, SLURM with deaths (ARGS="--on ssh")
 	$(BIN)/python tests/benchmarks/hosts.py $(ARGS)
 
+.PHONY: bench-faults
+bench-faults: $(VENV)/.installed ## measure what faults cost the prize's flow on two hosts
+	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
+
 # Only the direct dependencies are held at their lower bounds, as pip would never choose them;
 # wheels only, because an old sdist would be compiled against new headers.
 $(LOWEST)/.installed: pyproject.toml tests/lowest.py
