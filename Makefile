@@ -107,6 +107,10 @@ bench-hosts: $(VENV)/.installed ## run the prize's flow on hosts, ssh, SLURM wit
 bench-faults: $(VENV)/.installed ## measure what faults cost the prize's flow on two hosts
 	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
 
+.PHONY: bench-streaming
+bench-streaming: $(VENV)/.installed ## put a set of four times the workers' memory through the stages
+	$(BIN)/python tests/benchmarks/streaming.py $(ARGS)
+
 # Only the direct dependencies are held at their lower bounds, as pip would never choose them;
 # wheels only, because an old sdist would be compiled against new headers.
 $(LOWEST)/.installed: pyproject.toml tests/lowest.py
