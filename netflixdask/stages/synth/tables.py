@@ -138,6 +138,8 @@ def _round_to(shape: NDArray[np.float64], total: int, cap: int) -> NDArray[np.in
     low, high = 0.0, float(cap) / float(shape.min())
     for _ in range(200):
         scale = 0.5 * (low + high)
+        if scale in (low, high):
+            break  # neighbours: nothing lies between them
         if np.clip(scale * shape, 1.0, cap).sum() < total:
             low = scale
         else:
