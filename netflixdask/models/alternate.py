@@ -56,6 +56,8 @@ class Loop:
     forgets how it was made, so its tasks do not pile up, and a lost worker costs at most so many
     epochs."""
     way: Way = "auto"
+    memory_limit: int = 0
+    """Of the smallest worker, 0 = none is known: it decides on ``auto``."""
     patience: int = 1
     """Epochs without a better validation RMSE after which the fit stops."""
     held: list[DstBlock] = field(default_factory=list)
@@ -175,7 +177,7 @@ class _Run:
         self.sides = [
             Exchange(
                 solver, self.held_solver, blocks, n_src, engine, name=f"{name}-{by}", way=loop.way,
-                src_bytes=start.row_bytes * n_src,
+                src_bytes=start.row_bytes * n_src, memory_limit=loop.memory_limit,
             )
             for by, blocks, n_src in (
                 ("item", by_item, self.n_users), ("user", by_user, n_items)

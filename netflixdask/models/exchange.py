@@ -46,7 +46,10 @@ from netflixdask.store import RatingBlock
 
 Way = Literal["auto", "broadcast", "routed", "ranged"]
 SRC_BYTES = 2**30
-"""Largest src matrix that every worker process is to hold."""
+"""Src matrix that every worker process may hold, however little memory it has."""
+SRC_SHARE = 8
+"""The src matrix may be one in so many bytes of a worker's memory: it is there up to three times,
+of former runs and as it travels, and twice more for a moment."""
 
 
 class DstBlock(NamedTuple):
@@ -73,6 +76,7 @@ class Exchange:
         name: str,
         way: Way = "auto",
         src_bytes: int | None = None,
+        memory_limit: int = 0,
     ) -> None:
         """Choose the way.
 
@@ -83,15 +87,17 @@ class Exchange:
             n_src: rows of the other side.
             engine: where tasks run.
             name: names them.
-            way: ``auto`` chooses by size: broadcast if the src matrix is at most SRC_BYTES, else
-                routed if the rows that each block needs are, else ranged.
+            way: ``auto`` chooses by size: broadcast if the src matrix is at most
+                :func:`src_room`, else routed if the rows that each block needs are, else ranged.
             src_bytes: bytes of the src matrix.
+            memory_limit: of the smallest worker, 0 = none is known.
         """
         self.solver, self.blocks, self.n_src, self.engine = held, list(blocks), n_src, engine
         self.name = name
         self._local: list[list[Handle]] = []
         self._needs: list[list[Handle]] = []
-        way = way_of(way, src_bytes, by_parts=solver.by_parts)
+        room = src_room(memory_limit)
+        way = way_of(way, src_bytes, room, by_parts=solver.by_parts)
         if way in ("auto", "routed"):
             self._localize()
         if way == "auto":
@@ -102,7 +108,7 @@ class Exchange:
                 for p, needs in enumerate(all_needs)
             ]
             most = max(engine.gather(counts), default=0)
-            way = "routed" if few_needed(most, src_bytes, n_src) else "ranged"
+            way = "routed" if few_needed(most, src_bytes, n_src, room) else "ranged"
             if way == "ranged":
                 self._local, self._needs = [], []
         self.way: Way = way
@@ -230,15 +236,20 @@ class Exchange:
         return solved
 
 
-def way_of(way: Way, src_bytes: int | None, *, by_parts: bool) -> Way:
+def src_room(memory_limit: int) -> int:
+    """Return the bytes of src rows that a worker of so much memory may hold."""
+    return max(SRC_BYTES, memory_limit // SRC_SHARE)
+
+
+def way_of(way: Way, src_bytes: int | None, room: int, *, by_parts: bool) -> Way:
     """Return how rows reach the blocks; ``auto`` if that depends on the rows that they need."""
-    small = src_bytes is None or src_bytes <= SRC_BYTES
+    small = src_bytes is None or src_bytes <= room
     return "broadcast" if not by_parts or (way == "auto" and small) else way
 
 
-def few_needed(most: int, src_bytes: int, n_src: int) -> bool:
+def few_needed(most: int, src_bytes: int, n_src: int, room: int) -> bool:
     """Tell whether ``most`` rows of a side fit where the whole side does not."""
-    return most * src_bytes <= SRC_BYTES * n_src
+    return most * src_bytes <= room * n_src
 
 
 def _join(parts: list[Side], n_rows: int) -> Side:

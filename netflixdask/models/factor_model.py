@@ -38,6 +38,7 @@ from netflixdask.models.side import Factors, Solver
 from netflixdask.models.start import Draw, start_of
 from netflixdask.models.update import check_appended, update_rows
 from netflixdask.models.validation import hold_out
+from netflixdask.plan import Machines
 from netflixdask.random import hash_ids
 from netflixdask.store import Artifact, RatingsStore, open_store
 from netflixdask.store.manifest import digest
@@ -124,6 +125,7 @@ class FactorModel(Estimator):
                 config.epochs,
                 config.checkpoint_every,
                 way=config.exchange,
+                memory_limit=Machines.of(engine).memory_limit,
                 patience=patience,
                 checkpoint=self.checkpoint_of(store, seed),
                 resume=self.resumes,

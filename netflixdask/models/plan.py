@@ -13,7 +13,7 @@ from netflixdask.models.als import ALS
 from netflixdask.models.base import Estimator
 from netflixdask.models.bias import BiasBaseline
 from netflixdask.models.blocks import PAIRS_OF_A_RATING, block_size, heavy_run
-from netflixdask.models.exchange import Way, few_needed, way_of
+from netflixdask.models.exchange import Way, few_needed, src_room, way_of
 from netflixdask.models.factor_model import FactorModel
 from netflixdask.models.item_knn import ItemKNN
 from netflixdask.models.rated import IN_MEMORY
@@ -218,9 +218,10 @@ def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
             n[side] += len(big)
             pieces += int((-(-big // heavy_run(heavy)) - 1).sum())
     rows = shape.n_users + shape.n_items
+    room, width = src_room(machines.memory_limit), layout.width
     ways = (
-        _way(config.exchange, shape.by_user, shape.n_ratings // max(1, n[1]), layout.width),
-        _way(config.exchange, shape.by_item, shape.n_ratings // max(1, n[0]), layout.width),
+        _way(config.exchange, shape.by_user, shape.n_ratings // max(1, n[1]), width, room),
+        _way(config.exchange, shape.by_item, shape.n_ratings // max(1, n[0]), width, room),
     )
     checkpoints = (config.epochs - 1) // config.checkpoint_every
     n_madds = [n_products(shape.n_ratings, rows, k) for rows in (shape.n_items, shape.n_users)]
@@ -255,15 +256,15 @@ def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
     )
 
 
-def _way(way: Way, src: np.ndarray, block: int, width: int) -> Way:
+def _way(way: Way, src: np.ndarray, block: int, width: int, room: int) -> Way:
     """Return how the rows of a side reach blocks of so many ratings."""
     n_src, size = len(src), 4 * width * len(src)
-    chosen = way_of(way, size, by_parts=True)
+    chosen = way_of(way, size, room, by_parts=True)
     if chosen != "auto":
         return chosen
     share = block / max(1, int(src.sum()))
     needed = n_src - float(np.power(1.0 - min(share, 1.0), src).sum())
-    return "routed" if few_needed(round(needed), size, n_src) else "ranged"
+    return "routed" if few_needed(round(needed), size, n_src, room) else "ranged"
 
 
 def _item_knn(model: ItemKNN, shape: Shape, machines: Machines) -> list[Step]:

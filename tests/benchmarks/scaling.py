@@ -55,7 +55,7 @@ FACTORS, EPOCHS, LIST = 50, 5, 10
 STAGES = ("ingest", "similarity", "canopy", "als", "recommend")
 
 # What the predictions assume of a node, and of the network between them.
-NODE_THREADS, NODE_MEMORY = 16, 64_000_000_000
+NODE_THREADS, NODE_MEMORY = 16, 128_000_000_000
 NETWORK = 1.25e9  # bytes a second into and out of every node: 10 Gbit/s
 NODES = (1, 4, 16, 64)
 TASK_BYTES = 11_000  # of the scheduler, as measured with thousands of tasks

@@ -12,13 +12,30 @@ from netflixdask.mapreduce import SequentialEngine
 from netflixdask.models import blocks, exchange
 from netflixdask.models.blocks import rating_blocks
 from netflixdask.models.exchange import total_moved
+from netflixdask.models.plan import fit_steps
 from netflixdask.models.side import Factors, Moved
+from netflixdask.plan import Machines
 from netflixdask.progress import quiet
 from netflixdask.store import RatingsStore
+from netflixdask.store.shape import Shape
 from netflixdask.testing import assert_same_bits, tiny_store
 
 OPTIONS = {"n_factors": 3, "epochs": 3, "checkpoint_every": 2}
 WAYS = ("broadcast", "routed", "ranged")
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """How the half-steps of all fits got their rows."""
+    found = []
+    former = exchange.Exchange.half_step
+
+    def watched(self, *args):
+        found.append((self.name, self.way))
+        return former(self, *args)
+
+    monkeypatch.setattr(exchange.Exchange, "half_step", watched)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -72,16 +89,8 @@ def test_a_heavy_row_is_split_at_whole_segments(heavy_store, way, monkeypatch):
     assert_same_bits(nd.ALS(**OPTIONS, exchange=way).fit(heavy_store), expected)
 
 
-def test_auto_chooses_by_size(heavy_store, monkeypatch):
+def test_auto_chooses_by_size(heavy_store, chosen, monkeypatch):
     cut(monkeypatch, 4)
-    chosen = []
-    former = exchange.Exchange.half_step
-
-    def watched(self, *args):
-        chosen.append((self.name, self.way))
-        return former(self, *args)
-
-    monkeypatch.setattr(exchange.Exchange, "half_step", watched)
     options = {**OPTIONS, "epochs": 1}
     row = 64  # bytes of a row in memory
     # All users fit; only what a task needs fits; not even that, nor all 26 items.
@@ -93,6 +102,23 @@ def test_auto_chooses_by_size(heavy_store, monkeypatch):
         monkeypatch.setattr(exchange, "SRC_BYTES", row * rows)
         nd.ALS(**options).fit(heavy_store)
         assert dict(chosen) == {"als-item": item_way, "als-user": user_way}
+
+
+def test_workers_with_more_memory_hold_more_of_a_side(heavy_store, chosen, monkeypatch):
+    monkeypatch.setattr(exchange, "SRC_BYTES", 20 * 64)
+    large = Machines("large", 1, 1, 2_000_000_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(Machines, "of", lambda engine: large)
+        nd.ALS(**{**OPTIONS, "epochs": 1}).fit(heavy_store)
+    assert dict(chosen) == {"als-item": "broadcast", "als-user": "broadcast"}
+    steps = {}
+    for memory in (0, 8 * 64 * 9_499, 8 * 64 * 9_500):
+        on = Machines("some", 1, 4, memory)
+        (steps[memory],) = fit_steps(nd.ALS(**OPTIONS), Shape.of(heavy_store), on)
+    few, nearly, all_users = steps.values()
+    assert few.tasks > nearly.tasks > all_users.tasks
+    assert exchange.src_room(0) == 20 * 64
+    assert exchange.src_room(8 * 64 * 9_500) == 64 * 9_500
 
 
 @pytest.mark.parametrize("way", WAYS)
