@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +18,6 @@ from rich.progress import (
 )
 
 _quiet: contextvars.ContextVar[bool] = contextvars.ContextVar("quiet", default=False)
-_listeners: contextvars.ContextVar[tuple[Callable[[str, float], None], ...]] = (
-    contextvars.ContextVar("stage_listeners", default=())
-)
 
 
 def console() -> Console:
@@ -50,21 +47,13 @@ def is_quiet() -> bool:
     return _quiet.get()
 
 
-@contextlib.contextmanager
-def stage_times(listener: Callable[[str, float], None]) -> Iterator[None]:
-    """Call ``listener(stage, seconds)`` at the end of every stage within the block."""
-    token = _listeners.set((*_listeners.get(), listener))
-    try:
-        yield
-    finally:
-        _listeners.reset(token)
-
-
 class StageProgress:
     """The progress line of one stage: tasks done of those known so far."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, rows: int | None = None) -> None:
         self.name = name
+        self.rows = rows
+        """Ratings that the stage passes over; None = not known yet."""
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._note = ""
@@ -112,5 +101,3 @@ class StageProgress:
         if kind is None:
             tail = f"  {self._note}" if self._note else ""
             say(f"{self.name:<16} {seconds:8.2f} s{tail}")
-            for listener in _listeners.get():
-                listener(self.name, seconds)

@@ -13,7 +13,7 @@ from typing import Any
 
 import distributed
 
-from netflixdask.mapreduce.dask_engine import TOPIC
+from netflixdask.events import STAGE as TOPIC
 from netflixdask.stages.similarity.rows import _Scratch
 
 

@@ -78,7 +78,7 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         writer = out and stack.enter_context(new_artifact(out, "metrics", overwrite=overwrite))
         engine = stack.enter_context(use_engine())
-        with engine.stage(f"evaluate {name}"):
+        with engine.stage(f"evaluate {name}", rows=table.num_rows):
             pairs = _pairs(opened, source, table)
             _refuse_seen(opened, pairs, name, source, engine)
             sums, average = _errors(opened, source, pairs, engine)
@@ -86,7 +86,7 @@ def evaluate(
         if ranking:
             threshold = _threshold(threshold, source)
             truth = relevant(pairs.user_num, pairs.item_num, pa.array(pairs.rating), threshold)
-            with engine.stage(f"rank {name}"):
+            with engine.stage(f"rank {name}", rows=len(pairs.rating)):
                 result = rank_holdout(
                     opened,
                     source,

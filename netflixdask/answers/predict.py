@@ -74,7 +74,7 @@ def predict(
     opened = opened_model(model)
     with new_artifact(out, "predictions", overwrite=overwrite) as to:
         asked = _asked(opened, pairs, store, user, item)
-        with use_engine() as engine, engine.stage("predict"):
+        with use_engine() as engine, engine.stage("predict", rows=len(asked.row)):
             frame = pair_frame(asked.user_id, asked.item_id, asked.time)
             stars = predict_all(opened, frame, engine)
         columns: dict[str, Any] = {

@@ -91,7 +91,7 @@ def write_submission(
             f"{source.path}: pair {int(gaps[0]) + 1} of the holdout {holdout!r} was set aside when "
             "it was read, and a submission needs every pair; ingest again with on_error='fail'"
         )
-    with use_engine() as engine, engine.stage("submission"):
+    with use_engine() as engine, engine.stage("submission", rows=len(asked.row)):
         frame = pair_frame(asked.user_id, asked.item_id, asked.time)
         stars = predict_all(opened, frame, engine)
     missing = np.flatnonzero(np.isnan(stars))

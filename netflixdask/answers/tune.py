@@ -179,7 +179,7 @@ def _run(
                 except ModelFitError as error:
                     found.append(str(error))
             return found
-        with engine.stage("tune"):
+        with engine.stage("tune", rows=store.n_ratings * len(trials)):
             # The longest first: its cost grows with the square of the factors.
             order = sorted(range(len(trials)), key=lambda n: -getattr(trials[n], "n_factors", 0))
             handles = {

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from netflixdask import answers, api
+from netflixdask import answers, api, events
 from netflixdask.answers.plan import plan_recommend
 from netflixdask.cluster import open_client
-from netflixdask.mapreduce.dask_engine import TOPIC
 from netflixdask.models import ALS, BiasBaseline
 from netflixdask.models.plan import fit_steps
 from netflixdask.plan import Machines, Step, load_rates
@@ -56,11 +55,11 @@ def _once(base: Path, shape: dict[str, int], client: Any, on: Machines) -> list[
     found: list[tuple[Step, float]] = []
 
     def go(steps: Sequence[Step], call: Callable[[], Any]) -> Any:
-        before = len(client.get_events(TOPIC) or ())
+        before = len(client.get_events(events.STAGE) or ())
         result = call()
         began: dict[str, float] = {}
         took: dict[str, float] = {}
-        for when, event in list(client.get_events(TOPIC) or ())[before:]:
+        for when, event in list(client.get_events(events.STAGE) or ())[before:]:
             if event["event"] == "start":
                 began[event["stage"]] = when
             else:

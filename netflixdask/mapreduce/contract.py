@@ -98,12 +98,18 @@ class Engine(Protocol):
     def gather(self, handles: Sequence[Handle]) -> list[Any]:
         """Return the values, in order; the first failure is raised."""
 
-    def stage(self, name: str, *, lower: str = "") -> Any:
+    def stage(self, name: str, *, lower: str = "", rows: int | None = None) -> Any:
         """Enter a stage: a span on the dashboard and a progress line on the terminal.
 
         ``lower`` names the options that lower what its tasks hold, for the error of workers that
-        had too little memory.
+        had too little memory. ``rows`` is how many ratings it passes over, if that is known.
         """
+
+    def part(self, name: str) -> Any:
+        """Enter a part of a stage, such as an epoch: a span within the stage's."""
+
+    def tell(self, topic: str, **fields: Any) -> None:
+        """Tell an event (:mod:`netflixdask.events`) to whoever watches."""
 
 
 def run(

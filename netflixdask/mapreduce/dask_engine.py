@@ -15,15 +15,16 @@ from typing import Any
 import dask
 import distributed
 
+from netflixdask import events
 from netflixdask.errors import ClusterError, NetflixDaskError, StageError
 from netflixdask.mapreduce import faults
 from netflixdask.mapreduce.pages import small_pages
+from netflixdask.mapreduce.telling import telling_of
 from netflixdask.progress import StageProgress, is_quiet
 
 POLL_SECONDS = 0.25
 LONGEST_PAUSE = 0.005  # between two looks at a future
 DROPPED = ("lost dependencies", "already forgotten")  # Dask's reasons; the scheduler is there
-TOPIC = "netflixdask"  # of the events on the scheduler: start and end of every stage
 
 
 class DaskEngine:
@@ -56,7 +57,8 @@ class DaskEngine:
     ) -> distributed.Future:
         """Submit ``fn(*args)`` under a key that the dashboard groups by ``name``."""
         where = index if isinstance(index, tuple) else (index,)
-        # The group is the key's text: one a stage and call, "als-user-3f9a12x7".
+        # Dask shows names without the last part, "als-user". With it every task is a group of its
+        # own: tasks of large groups would go to whoever is idle, not to where their inputs are.
         key = (f"{name}-{self._run}x{next(self._count)}", *where)
         if self._stages:
             self._stages[-1].keys.append(key)
@@ -108,21 +110,33 @@ class DaskEngine:
         ]
 
     @contextlib.contextmanager
-    def stage(self, name: str, *, lower: str = "") -> Iterator[StageProgress]:
-        """Enter a span and a progress line; log the stage's start and end on the scheduler."""
-        self._log(name, "start")
-        with small_pages(), distributed.span(name), StageProgress(name) as progress:
+    def stage(
+        self, name: str, *, lower: str = "", rows: int | None = None
+    ) -> Iterator[StageProgress]:
+        """Enter a span and a progress line; tell of the stage's start and end."""
+        with (
+            small_pages(),
+            distributed.span(name) as span,
+            StageProgress(name, rows) as progress,
+            telling_of(progress, span, self.tell),
+        ):
             self._stages.append(_Stage(progress, lower))
             try:
                 yield progress
             finally:
                 self._stages.pop()
-                with contextlib.suppress(Exception):
-                    self._log(name, "end")
 
-    def _log(self, stage: str, event: str) -> None:
-        log = self.client.scheduler.log_event
-        self._ask(log, stage, topic=TOPIC, msg={"stage": stage, "event": event})
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Enter a span within the stage's."""
+        with distributed.span(name):
+            yield
+
+    def tell(self, topic: str, **fields: Any) -> None:
+        """Tell an event to the listeners of this process and to the scheduler's log."""
+        event = events.made(topic, **fields)
+        stage = str(event.get("stage") or "")
+        self._ask(self.client.scheduler.log_event, stage, topic=topic, msg=event)
 
     def each_worker(self, fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
         """Return what ``fn(*args)`` gives on every worker, by "NAME at ADDRESS".

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from netflixdask import events
 from netflixdask.mapreduce.pages import small_pages
+from netflixdask.mapreduce.telling import telling_of
 from netflixdask.progress import StageProgress
 
 
@@ -48,12 +50,27 @@ class SequentialEngine:
         return list(handles)
 
     @contextlib.contextmanager
-    def stage(self, name: str, *, lower: str = "") -> Iterator[StageProgress]:
-        """Show one progress line."""
+    def stage(
+        self, name: str, *, lower: str = "", rows: int | None = None
+    ) -> Iterator[StageProgress]:
+        """Show one progress line; tell of the stage's start and end."""
         outer, self._done = self._progress, 0
-        with small_pages(), StageProgress(name) as progress:
+        with (
+            small_pages(),
+            StageProgress(name, rows) as progress,
+            telling_of(progress, "", self.tell),
+        ):
             self._progress = progress
             try:
                 yield progress
             finally:
                 self._progress = outer
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Do nothing: there is no dashboard."""
+        yield
+
+    def tell(self, topic: str, **fields: Any) -> None:
+        """Tell an event to the listeners of this process."""
+        events.made(topic, **fields)

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from netflixdask import events
 from netflixdask.errors import ConfigError
 from netflixdask.mapreduce import Engine, Handle
 from netflixdask.models.checkpoint import Checkpoint, Progress
@@ -206,7 +207,8 @@ class _Run:
         for number in range(done + 1, loop.epochs + 1):
             if self._stopped():
                 break
-            epoch = self._submit_epoch(number, src, parts)
+            with engine.part(f"epoch-{number:03d}"):
+                epoch = self._submit_epoch(number, src, parts)
             src, parts, items = epoch.users, epoch.parts, epoch.items
             if waiting is not None:
                 self._finish(waiting)
@@ -340,6 +342,8 @@ class _Run:
                 self.best = (epoch.number, epoch.users, epoch.items)
         self.rows.append(row)
         self.progress.note(note)
+        stage, epochs = self.progress.name, self.loop.epochs
+        self.engine.tell(events.EPOCH, stage=stage, epochs=epochs, rows=self.n_ratings, **row)
 
     def _stopped(self) -> bool:
         return (
@@ -359,8 +363,16 @@ class _Run:
             if at != number:
                 kept = join(self.engine.gather(best_users), self.n_users)
             best = (at, kept, items)
-        if self.loop.checkpoint is not None:
-            self.loop.checkpoint.save(Progress(number, whole, self.rows, best))
+        start, folder = time.perf_counter(), self.loop.checkpoint
+        size = 0 if folder is None else folder.save(Progress(number, whole, self.rows, best))
+        self.engine.tell(
+            events.CHECKPOINT,
+            stage=self.progress.name,
+            epoch=number,
+            path=None if folder is None else str(folder.path),
+            bytes=size,
+            seconds=time.perf_counter() - start,
+        )
         handle = self._put(whole, "checkpoint")
         if best is not None:
             former = handle if best[0] == number else self._put(best[1], "best-users")

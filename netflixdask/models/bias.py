@@ -110,7 +110,7 @@ class BiasBaseline(LinearModel):
 
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
         """Alternate between the sides; there is no randomness."""
-        with engine.stage("bias-baseline") as progress:
+        with engine.stage("bias-baseline", rows=store.n_ratings * self.config.epochs) as progress:
             by_user, by_item = rating_blocks(store, engine)
             mean = global_mean(by_user, store.n_ratings, engine)
             zero = Side(0, np.zeros(store.n_users, np.float64), 0, 0)

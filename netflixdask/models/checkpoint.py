@@ -36,8 +36,8 @@ class Checkpoint:
     fingerprint: str
     """Of model, options, ratings and seed: another fit does not go on from it."""
 
-    def save(self, progress: Progress) -> None:
-        """Write, replacing the former checkpoint once this one is whole."""
+    def save(self, progress: Progress) -> int:
+        """Write, replacing the former checkpoint once this one is whole; returns its bytes."""
         users: Factors = progress.users.values
         best = progress.best
         with new_artifact(self.path, "checkpoint", overwrite=True) as writer:
@@ -47,7 +47,7 @@ class Checkpoint:
                 writer.write("best_users.parquet", _table(best[1].values))
             if best is not None:
                 writer.write("best_items.parquet", _table(best[2].values))
-            writer.commit(
+            done = writer.commit(
                 config={"fit": self.fingerprint},
                 inputs={},
                 stats={
@@ -56,6 +56,7 @@ class Checkpoint:
                     "layout": list(users.layout),
                 },
             )
+        return sum(entry.bytes for entry in done.manifest.files)
 
     def load(self) -> Progress | None:
         """Read the progress; None if there is none.

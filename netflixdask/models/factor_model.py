@@ -117,7 +117,9 @@ class FactorModel(Estimator):
             patience: epochs without a better validation error after which to stop.
         """
         config = self.config
-        with engine.stage(self.name, lower="n_factors=, exchange='routed'") as progress:
+        rows = store.n_ratings * config.epochs
+        lower = "n_factors=, exchange='routed'"
+        with engine.stage(self.name, lower=lower, rows=rows) as progress:
             by_user, by_item = rating_blocks(
                 store, engine, n_unknowns=layout.n_unknowns, split=validation == 0
             )

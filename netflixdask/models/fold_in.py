@@ -210,7 +210,7 @@ def solve_block(step: HalfStep, block: RatingBlock) -> Floats:
     runs = list(itertools.pairwise(edges))
     if len(runs) == 1:
         return step(block)
-    with use_engine() as engine, engine.stage("fold-in"):
+    with use_engine() as engine, engine.stage("fold-in", rows=block.n_ratings):
         held = engine.put(step, name="fold-in")
         parts = [some_rows(block, a, b) for a, b in runs]
         found: list[Floats] = engine.gather(

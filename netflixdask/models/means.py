@@ -25,7 +25,7 @@ class MeanModel(LinearModel):
 
     def learn(self, store: RatingsStore, engine: Engine, seed: int) -> None:
         """Take exact means of the rows; there is no randomness."""
-        with engine.stage(self.name):
+        with engine.stage(self.name, rows=store.n_ratings):
             by_user, by_item = rating_blocks(store, engine)
             mean = global_mean(by_user, store.n_ratings, engine)
             users = _distances(by_user, mean, store.n_users, store.n_items, engine)

@@ -177,7 +177,7 @@ def split(
             f"{store.path}: how = {config.how!r} needs the time of the ratings, and this store "
             "has none; ingest with a time column, or use how = 'random' or 'kfold'"
         )
-    with engine.stage("split"):
+    with engine.stage("split", rows=store.n_ratings):
         if config.how == "last":
             return _write(store, out, LastRule(config.n), config, engine, overwrite)
         if config.how == "time":

@@ -163,7 +163,10 @@ def stats(store: RatingsStore, out: Path, *, engine: Engine, overwrite: bool = F
     """
     scale = value_scale(store)
     timed = store.time_kind != "none"
-    with new_artifact(out, "stats", overwrite=overwrite) as writer, engine.stage("stats"):
+    with (
+        new_artifact(out, "stats", overwrite=overwrite) as writer,
+        engine.stage("stats", rows=store.n_ratings),
+    ):
         loaders = store.loaders("user", n_blocks=blocks_of(engine.n_threads), day=timed)
         found = run(CountRatings(store.n_items, scale, timed), loaders, engine=engine)
         items, users = found[_ITEMS], found[_USERS]

@@ -244,7 +244,7 @@ def neighbors_of_all(
     rated = np.flatnonzero(store.counts("user")).astype(np.int32)
     groups = [rated] if canopies is None else [np.unique(one) for one in canopies]
     with new_artifact(out, "user_neighbors", overwrite=overwrite) as writer:
-        with engine.stage("user-neighbors"):
+        with engine.stage("user-neighbors", rows=store.n_ratings):
             blocks = [
                 engine.submit(loader, name="load-by-user", index=number)
                 for number, loader in enumerate(store.loaders("user"))

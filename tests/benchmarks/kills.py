@@ -23,8 +23,8 @@ import pytest
 from distributed import LocalCluster, SchedulerPlugin
 
 import netflixdask as nd
+from netflixdask.events import STAGE as TOPIC
 from netflixdask.flow import run_flow
-from netflixdask.mapreduce.dask_engine import TOPIC
 from netflixdask.progress import quiet
 from tests.small import SIZE, cut_small
 from tests.tables import differences, leftovers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from typing import Any
 
 import distributed
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
+from netflixdask import events
 from netflixdask.cluster import open_client
 from netflixdask.errors import DataFormatError, StageError
 from netflixdask.mapreduce import DaskEngine, SequentialEngine, run, use_engine
@@ -82,18 +84,47 @@ def test_task_names_group_on_the_dashboard_by_stage_and_step(client: Client) -> 
     assert not [name for name in found if re.search(r"\d", name)]
 
 
-def test_stages_are_spans_and_events(client: Client) -> None:
+def test_stages_and_their_parts_are_spans_of_tasks_by_step(client: Client) -> None:
     engine = DaskEngine(client)
     with engine.stage("count-span"):
-        run(WordCount(), BLOCKS, engine=engine)
+        run(WordCount(), BLOCKS, engine=engine, n_maps=3)
+        with engine.part("epoch-001"):
+            engine.gather([engine.submit(sum, [at], name="part", index=0) for at in range(4)])
+    with pytest.raises(StageError), engine.stage("count-fails"):
+        engine.gather([engine.submit(_divide, 0, name="bad")])
 
-    def spans(dask_scheduler: Any) -> list[tuple[str, ...]]:
-        return list(dask_scheduler.extensions["spans"].spans_search_by_name)
+    def look(dask_scheduler: Any) -> dict[str, dict[str, int]]:
+        spans = dask_scheduler.extensions["spans"].spans.values()
+        return {"/".join(span.name): Counter(g.prefix.name for g in span.groups) for span in spans}
 
-    assert ("count-span",) in client.run_on_scheduler(spans)
-    events = [event for _, event in client.get_events("netflixdask")]
-    assert {"stage": "count-span", "event": "start"} in events
-    assert {"stage": "count-span", "event": "end"} in events
+    found = client.run_on_scheduler(look)
+    assert found["count-span"].keys() == {
+        "word-count-combine", "word-count-finish", "word-count-map", "word-count-pick",
+        "word-count-put",
+    }  # fmt: skip
+    assert found["count-span"]["word-count-map"] == 3
+    assert found["count-span/epoch-001"] == {"part": 4}
+
+
+def test_a_stage_tells_of_its_start_and_end(client: Client) -> None:
+    engine = DaskEngine(client)
+    heard: list[tuple[str, events.Event]] = []
+    with events.listening(lambda topic, event: heard.append((topic, event))):
+        with events.within("r1", "s1"), engine.stage("count-rows", rows=7) as progress:
+            progress.rows = 8
+        with pytest.raises(StageError), engine.stage("count-fails"):
+            engine.gather([engine.submit(_divide, 0, name="bad")])
+    logged = [event for _, event in client.get_events(events.STAGE)][-4:]
+    assert logged == [event for _, event in heard]
+    start, end, _, failed = logged
+    assert start == {
+        "run": "r1", "step": "s1", "stage": "count-rows", "event": "start", "id": end["id"],
+        "rows": 7,
+    }  # fmt: skip
+    assert (end["event"], end["status"], end["error"], end["rows"]) == ("end", "done", None, 8)
+    assert end["seconds"] > 0
+    assert (failed["status"], failed["step"]) == ("failed", None)
+    assert "ZeroDivisionError" in failed["error"]
 
 
 def test_use_engine_takes_the_current_client(client: Client) -> None:

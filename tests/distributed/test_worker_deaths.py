@@ -17,8 +17,8 @@ import pytest
 from distributed import LocalCluster, Scheduler, SchedulerPlugin
 
 import netflixdask as nd
+from netflixdask.events import STAGE as TOPIC
 from netflixdask.flow import run_flow
-from netflixdask.mapreduce.dask_engine import TOPIC
 from netflixdask.progress import quiet
 from netflixdask.store import FileEntry, new_artifact, write_parquet
 from netflixdask.store.build import shuffle

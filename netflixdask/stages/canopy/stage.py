@@ -126,7 +126,7 @@ class _Found:
 
 def _from_pairs(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _Found:
     """Find the canopies out of the sums of all pairs, made in one pass over the ratings."""
-    with engine.stage("canopy-prepare"):
+    with engine.stage("canopy-prepare", rows=store.n_ratings):
         proposing = config.t1 is None or config.t2 is None
         sample = Sample.draw(store, config.seed) if proposing else None
         lists = load_lists(store, sample.last if sample else None, engine=engine)
@@ -137,7 +137,8 @@ def _from_pairs(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _F
             return sample.propose(items, lists, engine=engine)
 
         bounds = bounds_in_force(config, proposal)
-    with engine.stage("canopy-pairs", lower="pair_bytes= of canopy"):
+    lower = "pair_bytes= of canopy"
+    with engine.stage("canopy-pairs", lower=lower, rows=store.n_ratings):
         pairs = sum_pairs(lists, bounds.t1, engine=engine)
     with engine.stage("canopy-select"):
         a, b, _ = pairs.near(bounds.t2)
@@ -158,15 +159,15 @@ def _from_pairs(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _F
 
 def _from_ratings(store: RatingsStore, config: CanopyConfig, engine: Engine) -> _Found:
     """Find the canopies by passes over the ratings."""
-    with engine.stage("canopy-prepare"):
+    with engine.stage("canopy-prepare", rows=store.n_ratings):
         ratings = load_ratings(store, engine=engine)
         items = prepare(store, config, ratings, engine=engine)
         bounds = bounds_in_force(
             config, lambda: propose(items, config.seed, ratings.blocks, engine=engine)
         )
-    with engine.stage("canopy-select"):
+    with engine.stage("canopy-select", rows=store.n_ratings):
         selection = select_centers(items, bounds.t2, ratings.blocks, engine=engine)
-    with engine.stage("canopy-mark"):
+    with engine.stage("canopy-mark", rows=store.n_ratings):
         members = mark(items, selection.centers, bounds.t1, ratings.blocks, engine=engine)
     return _Found(
         items=items,

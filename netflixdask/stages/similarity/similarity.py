@@ -68,7 +68,8 @@ def item_similarity(
     blocks = None if canopies is None else _canopies_of(canopies, store)
     blocking = None if blocks is None else Blocking.open(blocks)
     with new_artifact(out, "similarity", overwrite=overwrite) as writer:
-        with engine.stage("similarity", lower="list_bytes= and band_bytes= of similarity"):
+        lower = "list_bytes= and band_bytes= of similarity"
+        with engine.stage("similarity", lower=lower, rows=store.n_ratings):
             ratings = Ratings(
                 n_users=store.n_users,
                 n_ratings=column(store.items, "n_ratings"),

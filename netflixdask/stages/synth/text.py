@@ -96,7 +96,10 @@ def write_text(
         )
     plan = plan_of(config)
     edges, owner = spill.movie_runs(plan, config.layout, TASK_RATINGS)
-    with new_artifact(out, "synth", overwrite=overwrite) as writer, engine.stage("synth"):
+    with (
+        new_artifact(out, "synth", overwrite=overwrite) as writer,
+        engine.stage("synth", rows=config.n_ratings),
+    ):
         base = writer.dir
         writer.expect(config.n_ratings * DISK_BYTES)
         spilled = [

@@ -104,10 +104,12 @@ def build_from_source(
         watched = watch(source.files)
         raw = sorted({Path(f.local or f.path) for f in source.files if f.size})
         check_seen(*(path for path in {*raw[:1], *raw[-1:]} if path.is_file()))
-        with engine.stage("ingest", lower=_LOWER) as progress:
+        with engine.stage("ingest", lower=_LOWER, rows=plan.n_rows or None) as progress:
             progress.note(plan.sentence())
             build = _Build(source, writer, engine, on_error, block_ratings, numbered, plan, base)
-            return build.run(chunks, watched, config)
+            store = build.run(chunks, watched, config)
+            progress.rows = store.manifest.accounting.rows_read
+            return store
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ def test_scheduler_does_not_remember_old_epochs(client, store):
     counts = []
 
     class Progress:
+        name = "als"
+
         def note(self, text):
             counts.append(n_tasks(client))
 
