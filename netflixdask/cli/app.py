@@ -14,7 +14,7 @@ from pathlib import Path
 import typer
 
 from netflixdask import __version__
-from netflixdask.cli import answer, cluster, data, factors, fit, flows, stage, store
+from netflixdask.cli import answer, cluster, data, factors, fit, flows, runs, stage, store
 from netflixdask.cli.common import interruptible
 from netflixdask.errors import ClusterError, InputError, NetflixDaskError
 from netflixdask.progress import console
@@ -56,6 +56,12 @@ clusters = typer.Typer(help=cluster.HELP, no_args_is_help=True, rich_markup_mode
 for verb in cluster.VERBS:
     clusters.command(verb.__name__)(interruptible(verb))
 app.add_typer(clusters, name="cluster")
+history = typer.Typer(
+    help=runs.HELP, callback=runs.listed, invoke_without_command=True, rich_markup_mode=None
+)
+for verb in runs.VERBS:
+    history.command(verb.__name__)(interruptible(verb))
+app.add_typer(history, name="runs")
 
 
 def _version(wanted: bool) -> None:

@@ -34,6 +34,9 @@ def run(
     force: Annotated[
         list[str] | None, typer.Option(metavar="STAGE", help="Do a complete stage again.")
     ] = None,
+    report: Annotated[
+        bool, typer.Option(help="Keep Dask's performance report of a run of 30 s or more.")
+    ] = True,
     list_flows: Annotated[bool, typer.Option("--list", help="List the flows.")] = False,
     plan: PlanOnly = False,
     cluster: Cluster = "laptop",
@@ -57,7 +60,7 @@ def run(
         return
     with session(cluster, as_json, quiet) as out:
         announce_compilation()
-        record = run_flow(flow, workdir, options=options, force=force or ())
+        record = run_flow(flow, workdir, options=options, force=force or (), report=report)
         steps = [
             (s["step"], s["status"], s["seconds"], _counts(s["counts"])) for s in record["steps"]
         ]

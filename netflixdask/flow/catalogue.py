@@ -7,6 +7,7 @@ its options.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import typing
@@ -17,9 +18,12 @@ from types import ModuleType
 from typing import Any
 
 import netflixdask
+from netflixdask import events
 from netflixdask.config import Config, read_toml
 from netflixdask.errors import ConfigError, InputError
 from netflixdask.flow.flow import Flow
+from netflixdask.flow.history import REPORT, folder_of
+from netflixdask.flow.report import performance
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def run_flow(
     *,
     options: Mapping[str, Any] | None = None,
     force: Sequence[str] = (),
+    report: bool = True,
 ) -> dict[str, Any]:
     """Run a flow in ``workdir`` and return what its ``run.json`` says.
 
@@ -118,14 +123,24 @@ def run_flow(
         workdir: where results go; complete steps found there are skipped.
         options: the flow's options; keys with dots reach into nested ones.
         force: steps to do again although they are complete.
+        report: keep Dask's performance report of the run.
 
     Raises:
         InputError: if there is no such flow or option.
     """
+    from netflixdask.flow.plan import expected_steps  # it loads flows itself
+
     file = load_flow(name)
     config = file.config.build(**nested(options or {}))
-    flow = Flow(file.name, workdir, config, force=force)
-    file.main(flow, config)
+    expected = expected_steps(file, workdir, config)
+    flow = Flow(file.name, workdir, config, force=force, expected=expected)
+    path = folder_of(flow.workdir, flow.id) / REPORT
+    code = file.path.read_text(encoding="utf-8")
+    with (
+        performance(path, code) if report else contextlib.nullcontext(),
+        events.within(flow.id),  # of stages between the steps too
+    ):
+        file.main(flow, config)
     return flow.finish()
 
 

@@ -7,6 +7,7 @@ changed.
 ::
 
     WORKDIR/run.json            what ran: configuration, versions, seeds, timings, counts, paths
+    WORKDIR/.runs/ID/run.json   the same of this run and of earlier ones (``flow.history``)
     WORKDIR/.steps/NAME.json    what the output of a step was made from
     WORKDIR/NAME/               the output of a step: a store, an artifact or a model
 """
@@ -21,11 +22,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from netflixdask import __version__
+from netflixdask import __version__, cluster, events
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError, InputError, StoreError
+from netflixdask.flow.history import keep
+from netflixdask.mapreduce.telling import status_of, tell
 from netflixdask.models import Estimator, load_model
+from netflixdask.plan import Machines
 from netflixdask.progress import say
+from netflixdask.runs import Run, Runs, record_of
 from netflixdask.store.artifacts import now, open_artifact
 from netflixdask.store.manifest import MANIFEST, digest, folder_of, write_json
 from netflixdask.store.ratings import RatingsStore
@@ -38,14 +43,35 @@ class Flow:
     """Runs steps in a working directory and keeps the record of the run."""
 
     def __init__(
-        self, name: str, workdir: str | Path, config: Config, *, force: Sequence[str] = ()
+        self,
+        name: str,
+        workdir: str | Path,
+        config: Config,
+        *,
+        force: Sequence[str] = (),
+        expected: Sequence[str] = (),
     ) -> None:
+        """Begin a run.
+
+        Args:
+            name: the flow's.
+            workdir: where results go; made if it is not there.
+            config: the flow's options.
+            force: steps to do again although they are complete.
+            expected: the names of its steps as far as they are known, for whoever watches.
+
+        Raises:
+            InputError: if ``workdir`` cannot be a folder.
+        """
         self.name = name
         self.workdir = folder_of(workdir)
         self.config = config
+        self.id = events.new_run()
         self._force = set(force)
         self._steps: list[dict[str, Any]] = []
+        self._outputs: list[tuple[str, Any]] = []
         self._results: dict[str, Any] = {}
+        self._heard = Runs()
         self._start = time.perf_counter()
         self._started = now()
         try:
@@ -55,6 +81,8 @@ class Flow:
                 f"{self.workdir}: cannot be a working directory ({error.strerror}); expected a "
                 "folder, or a path where one can be made"
             ) from None
+        where, plan = str(self.workdir), list(expected)
+        self._tell(events.RUN, event="start", flow=name, workdir=where, plan=plan)
 
     def step(
         self,
@@ -83,7 +111,10 @@ class Flow:
             "config": _plain(config),
             "inputs": {key: fingerprint_of(value) for key, value in (reads or {}).items()},
         }
+        sources = {key: self._sources(value) for key, value in (reads or {}).items()}
         start = time.perf_counter()
+        before = sorted({source for some in sources.values() for source in some})
+        self._tell(events.STEP, name, event="start", reads=before)
         reason = self._why(name, path, record, load)
         if reason is None:
             say(f"{name:<16} complete, skipped")
@@ -93,17 +124,18 @@ class Flow:
                 say(f"{name:<16} {reason}")
             self._record(name).unlink(missing_ok=True)
             try:
-                make(path)
+                with events.listening(self._hear), events.within(self.id, name):
+                    make(path)
             except BaseException as error:
-                stopped = isinstance(error, KeyboardInterrupt)
-                status = "interrupted" if stopped else "failed"
-                self._note(name, path, status, start, None)
-                self._save(status, None if stopped else f"{type(error).__name__}: {error}")
+                status, text = status_of(error)
+                self._note(name, path, status, start, None, record, sources)
+                self._save(status, text)
                 raise
             output = load(path)
             write_json(self._record(name), record | {"output": fingerprint_of(output)})
         status = "skipped" if reason is None else "done"
-        self._note(name, path, status, start, output)
+        self._outputs.append((name, output))
+        self._note(name, path, status, start, output, record, sources)
         return output
 
     def fit(
@@ -182,35 +214,89 @@ class Flow:
     def _record(self, name: str) -> Path:
         return self.workdir / ".steps" / f"{name}.json"
 
-    def _note(self, name: str, path: Path, status: str, start: float, output: Any) -> None:
+    def _sources(self, value: Any) -> list[str]:
+        """Return the steps of this run whose output an input is."""
+        if isinstance(value, (list, tuple)):
+            return [name for item in value for name in self._sources(item)]
+        same = isinstance(value, Path)
+        return [
+            name
+            for name, output in self._outputs
+            if output is value or (same and isinstance(output, Path) and output == value)
+        ]
+
+    def _hear(self, topic: str, event: events.Event) -> None:
+        self._heard.hear(time.time(), topic, event)
+
+    def _tell(self, topic: str, step: str | None = None, **fields: Any) -> None:
+        with events.listening(self._hear), events.within(self.id, step):
+            tell(topic, **fields)
+
+    def _note(
+        self,
+        name: str,
+        path: Path,
+        status: str,
+        start: float,
+        output: Any,
+        record: Mapping[str, Any],
+        sources: Mapping[str, list[str]],
+    ) -> None:
         counts = counts_of(output)
         if output is not None and not counts and (path / MANIFEST).exists():
             counts = counts_of(open_artifact(path))  # of a model: the rows of its tables
+        seconds = round(time.perf_counter() - start, 3)
+        self._tell(events.STEP, name, event="end", status=status, seconds=seconds, counts=counts)
+        inputs = {
+            key: {"fingerprint": fingerprint, "steps": sources[key]}
+            for key, fingerprint in record["inputs"].items()
+        }
         self._steps.append(
             {
                 "step": name,
                 "status": status,
-                "seconds": round(time.perf_counter() - start, 3),
+                "seconds": seconds,
                 "counts": counts,
                 "path": str(path),
+                "config": record["config"],
+                "inputs": inputs,
             }
         )
 
     def _save(self, status: str, error: str | None) -> dict[str, Any]:
+        seconds = round(time.perf_counter() - self._start, 3)
+        self._tell(events.RUN, event="end", status=status, seconds=seconds, error=error)
+        stages = record_of(self._heard.runs.get(self.id) or Run(self.id, 0.0))
         run = {
+            "id": self.id,
             "flow": self.name,
             "status": status,
             "error": error,
             "started": self._started,
-            "seconds": round(time.perf_counter() - self._start, 3),
+            "seconds": seconds,
             "config": self.config.model_dump(mode="json"),
             "versions": versions(),
-            "steps": self._steps,
+            "cluster": _machines(),
+            "steps": [step | {"stages": stages.get(step["step"], [])} for step in self._steps],
             "results": self._results,
             "workdir": str(self.workdir),
         }
         write_json(self.workdir / "run.json", run)
+        keep(run)
         return run
+
+
+def _machines() -> dict[str, Any]:
+    """Return what the tasks run on."""
+    client = None if cluster.sequential_in_force() else cluster.current_client()
+    if client is None:
+        return {"workers": 0, "threads": 1, "memory_limit": 0}
+    found = Machines.of_client("", client)
+    return {
+        "workers": found.n_workers,
+        "threads": found.n_threads,
+        "memory_limit": found.memory_limit,
+    }
 
 
 def versions() -> dict[str, str]:

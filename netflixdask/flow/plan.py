@@ -13,6 +13,7 @@ is not planned again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.answers.plan import plan_evaluate, plan_predict, plan_recommend, rows_of_file
+from netflixdask.config import Config
 from netflixdask.errors import InputError, StoreError
-from netflixdask.flow.catalogue import load_flow, nested
+from netflixdask.flow.catalogue import FlowFile, load_flow, nested
 from netflixdask.models import Estimator
 from netflixdask.models.plan import fit_steps, plan_fit, similarity_steps
 from netflixdask.plan import Machines, Plan, Step, joined
@@ -212,3 +214,30 @@ def plan_flow(
     if flow.done:
         notes.append(f"taken for complete: {', '.join(flow.done)}")
     return Plan(f"run {file.name}", tuple(flow.steps), machines, flow.workdir, tuple(notes))
+
+
+class _Names(FlowPlan):
+    """Asks a flow for the names of its steps, in order."""
+
+    def __init__(self, workdir: str | Path) -> None:
+        super().__init__(workdir, Machines("names", 1, 1, 0))
+        self.names: list[str] = []
+
+    def step(self, name: str, steps: Iterable[Step]) -> None:
+        """Note a name."""
+        self.names.append(name)
+
+
+def expected_steps(file: FlowFile, workdir: str | Path, config: Config) -> list[str]:
+    """Return the names of a flow's steps as its plan has them; none if it has no plan.
+
+    Args:
+        file: the flow.
+        workdir: where it would run.
+        config: its options.
+    """
+    flow = _Names(workdir)
+    if file.plan is not None:
+        with contextlib.suppress(Exception):  # what is wrong, the step itself will say
+            file.plan(flow, config)
+    return flow.names

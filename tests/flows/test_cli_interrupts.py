@@ -116,8 +116,10 @@ def test_ctrl_c(command: str, whole_group: bool, tmp_path: Path, background: Any
     if command == "synth":
         assert below(tmp_path) == []
     else:
-        assert json.loads((tmp_path / "w" / "run.json").read_text())["status"] == "interrupted"
-        assert below(tmp_path) == ["w", "w/.steps", "w/run.json"]
+        record = json.loads((tmp_path / "w" / "run.json").read_text())
+        assert record["status"] == "interrupted"
+        kept = ["w/.runs", f"w/.runs/{record['id']}", f"w/.runs/{record['id']}/run.json"]
+        assert below(tmp_path) == ["w", *kept, "w/.steps", "w/run.json"]
 
 
 def test_sigterm_cleans_like_ctrl_c(tmp_path: Path, background: Any) -> None:

@@ -1,0 +1,154 @@
+"""Earlier runs: kept, listed, found, compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import netflixdask as nd
+from netflixdask.cli.app import run as command
+from netflixdask.config import Config
+from netflixdask.errors import InputError
+from netflixdask.flow import Flow, history
+from netflixdask.progress import quiet
+
+
+class Options(Config):
+    """Options of a test flow."""
+
+    epochs: int = 2
+    """Of ALS."""
+    reg: float = 0.1
+    """Of ALS."""
+
+
+def run(workdir: Path, frame: pd.DataFrame, **options: Any) -> dict[str, Any]:
+    """Run a flow of two steps: a store, a fit."""
+    config = Options(**options)
+    flow = Flow("learn", workdir, config)
+    names = {"user": "user_id", "item": "item_id", "rating": "rating", "time": "time"}
+    raw = workdir.parent / "raw.csv"
+    if not raw.exists():
+        frame.to_csv(raw, index=False)
+    with nd.open_client("sequential"), quiet():
+        store = flow.step(
+            "store",
+            lambda out: nd.ingest(raw, out, overwrite=True, **names),
+            reads={"raw": raw},
+            load=nd.open_store,
+        )
+        model = nd.ALS(n_factors=2, epochs=config.epochs, reg=config.reg)
+        fitted = flow.fit("als", model, store, rng=0)
+        flow.result("probe", [{"model": "als", "rmse": float(fitted.history_.train_rmse.iloc[-1])}])
+        return flow.finish()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three runs of two working directories."""
+    rng, place = np.random.default_rng(0), tmp_path_factory.mktemp("place")
+    pairs = np.unique(rng.integers(0, (40, 30), (500, 2)), axis=0)
+    frame = pd.DataFrame(
+        {
+            "user_id": pairs[:, 0],
+            "item_id": pairs[:, 1],
+            "rating": rng.integers(1, 6, len(pairs)),
+            "time": np.datetime64("2004-01-01") + rng.integers(0, 90, len(pairs)),
+        }
+    )
+    run(place / "one", frame)
+    run(place / "one", frame, epochs=4)
+    (place / "raw.csv").unlink()
+    run(place / "two", frame.iloc[5:], epochs=4)
+    return place
+
+
+def test_every_run_is_kept_with_its_stages_and_epochs(place: Path) -> None:
+    runs = history.runs_below(place)
+    assert [Path(run["workdir"]).name for run in runs] == ["one", "one", "two"]
+    latest = json.loads((place / "one" / "run.json").read_text())
+    assert {k: v for k, v in runs[1].items() if k != "report"} == latest
+    store, als = runs[0]["steps"]
+    assert [stage["stage"] for stage in store["stages"]] == ["ingest"]
+    assert store["inputs"]["raw"]["steps"] == []
+    assert als["inputs"]["store"]["steps"] == ["store"]
+    (fit,) = als["stages"]
+    assert [row["epoch"] for row in fit["epochs"]] == [1, 2]
+    assert [step["status"] for step in runs[1]["steps"]] == ["skipped", "done"]
+
+
+def test_runs_are_found_by_id_order_and_place(place: Path) -> None:
+    first, second, third = history.runs_below(place)
+    assert history.find_run("last", place) == third
+    assert history.find_run("last-2", place) == first
+    assert history.find_run(second["id"], place) == second
+    assert history.find_run(str(place / "one"), place)["id"] == second["id"]
+    for name, said in (("last-3", "there are 3 runs"), ("2", "3 runs of that id"), ("x", "no run")):
+        with pytest.raises(InputError, match=said):
+            history.find_run(name, place)
+    with pytest.raises(InputError, match="is no folder"):
+        history.runs_below(place / "none")
+
+
+def test_only_the_last_runs_of_a_folder_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "KEPT", 2)
+    for number in range(4):
+        history.keep({"workdir": str(tmp_path), "id": f"2006-{number}"})
+    assert sorted(p.name for p in (tmp_path / ".runs").iterdir()) == ["2006-2", "2006-3"]
+
+
+def test_a_comparison_says_what_changed_and_what_it_did(place: Path) -> None:
+    first, second, third = history.runs_below(place)
+    found = history.compare_runs(first, second)
+    assert found["only"] == [{"what": "store", "a": "done", "b": "skipped"}]
+    assert {"what": "epochs", "a": 2, "b": 4} in found["config"]
+    assert {"what": "als: epochs", "a": 2, "b": 4} in found["config"]
+    assert not found["versions"]
+    assert not found["data"]
+    (rmse,) = (row for row in found["errors"] if row["what"] == "probe als rmse")
+    assert rmse["change"] < 0
+    assert {(row["step"], row["stage"]) for row in found["seconds"]} == {
+        ("run", None), ("als", None),
+    }  # fmt: skip
+    found = history.compare_runs(second, third)
+    assert {row["what"] for row in found["data"]} >= {"store: input raw", "store: n_ratings"}
+    slow = json.loads(json.dumps(first))
+    slow["steps"][1]["seconds"] += 5
+    slow["versions"]["numpy"] = "0.1"
+    found = history.compare_runs(first, slow)
+    assert [row["step"] for row in found["seconds"] if row["slower"]] == ["als"]
+    assert found["versions"][0]["b"] == "0.1"
+
+
+def test_the_verbs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [run["id"] for run in history.runs_below(place)]
+    assert command(["runs", "--in", str(place), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert [row["id"] for row in listed] == ids
+    assert listed[1]["rmse"] < listed[0]["rmse"]
+    assert command(["runs", "--in", str(place)]) == 0
+    assert "runs below" in capsys.readouterr().out
+    assert command(["runs", "show", "last", "--in", str(place)]) == 0
+    said = capsys.readouterr().out
+    assert "option epochs" in said
+    assert "probe als rmse" in said
+    assert command(["runs", "compare", "last-2", "last-1", "--in", str(place), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["a"] == ids[0]
+    assert command(["runs", "compare", "last-2", "last-1", "--in", str(place)]) == 0
+    said = capsys.readouterr().out
+    assert "options that changed" in said
+    assert "steps that were not done in both" in said
+    assert command(["runs", "show", "none", "--in", str(place)]) == 2
+    assert "no run of that id" in capsys.readouterr().err
+    # A working directory that was moved is still one.
+    shutil.copytree(place / "two", tmp_path / "moved")
+    assert command(["runs", "show", str(tmp_path / "moved"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == ids[2]
