@@ -31,6 +31,7 @@ CALMER = {
 }
 WORKER_TIMEOUT = "2 minutes"  # of the laptop: a worker that says nothing is taken for dead
 NO_WORKERS_TIMEOUT = "5 minutes"  # of the laptop: a worker starts in seconds
+WATCH = "netflixdask.watch"  # a preload: the page of runs on the scheduler's dashboard
 WORKER_ENVIRONMENT: dict[str, str | int] = {
     # Parallelism comes from tasks: one numba thread each, like the BLAS (set by Dask).
     "NUMBA_NUM_THREADS": 1,
@@ -58,6 +59,12 @@ def worker_settings(environment: Mapping[str, str | int] | None = None) -> dict[
         if dask.config.get(key) == default:  # nobody has chosen another
             settings[key] = calmer
     return settings
+
+
+def scheduler_settings() -> dict[str, Any]:
+    """Return the settings of Dask that a scheduler starts with: its page of runs."""
+    chosen = list(dask.config.get("distributed.scheduler.preload") or ())
+    return {"distributed.scheduler.preload": [*chosen, *([] if WATCH in chosen else [WATCH])]}
 
 
 def laptop_client(
@@ -113,6 +120,7 @@ def start_here(
         refuse_unguarded_script()
     settings = {
         **worker_settings(environment),
+        **scheduler_settings(),
         # A worker that dies while it starts is not started again: an error, not a wait for ever.
         "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
         "distributed.scheduler.worker-ttl": WORKER_TIMEOUT,

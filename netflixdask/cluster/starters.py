@@ -25,6 +25,7 @@ from netflixdask.cluster.laptop import (
     LOOPBACK,
     free_or_any,
     laptop_options,
+    scheduler_settings,
     start_here,
     trust_nannies,
     worker_settings,
@@ -166,8 +167,9 @@ def _start_ssh(config: files.SshCluster) -> Any:
         ssh, listens = place(host)
         options = {**ssh, "kwargs": {**listens, **sizes}}
         workers[at] = {"cls": Worker, "options": options}
+    settings = {**worker_settings(config.environment), **scheduler_settings()}
     # The hosts get this process's configuration of Dask, and with it the paths of certificates.
-    with dask.config.set({**worker_settings(config.environment), **_tls_settings(config)}):
+    with dask.config.set({**settings, **_tls_settings(config)}):
         return SpecCluster(workers, scheduler, security=_security(config), name="ssh")
 
 
@@ -185,7 +187,7 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
     per_job = config.workers_per_job
     silent = [] if logs is not None else ["-o /dev/null", "-e /dev/null"]
     settings = {**worker_settings(config.environment), **_tls_settings(config)}
-    with dask.config.set(settings):
+    with dask.config.set({**settings, **scheduler_settings()}):
         inherited = dask.config.serialize(dask.config.global_config)
         variables = {**config.environment, "DASK_INTERNAL_INHERIT_CONFIG": inherited}
         cluster = SLURMCluster(
