@@ -56,7 +56,7 @@ def leftovers(folder: Path) -> list[str]:
             named.add((path.parent / entry).relative_to(folder).as_posix())
     files = (path for path in folder.rglob("*") if path.is_file())
     found = {path.relative_to(folder).as_posix() for path in files}
-    return sorted(name for name in found - named if not name.startswith(".steps/"))
+    return sorted(name for name in found - named if not name.startswith((".steps/", ".runs/")))
 
 
 def _entries(manifest: Any) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _results(folder: Path, only: Collection[str]) -> dict[str, list[Path]]:
         if (
             not path.is_file()
             or inside.name.startswith(".")
-            or top in (".steps", "run.json")
+            or top in (".steps", ".runs", "run.json")
             or (only and top not in only)
         ):
             continue

@@ -24,6 +24,7 @@ from netflixdask.errors import ConfigError, InputError
 from netflixdask.flow.flow import Flow
 from netflixdask.flow.history import REPORT, folder_of
 from netflixdask.flow.report import performance
+from netflixdask.urls import UrlPath
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def run_flow(
     config = file.config.build(**nested(options or {}))
     expected = expected_steps(file, workdir, config)
     flow = Flow(file.name, workdir, config, force=force, expected=expected)
+    report = report and not isinstance(flow.workdir, UrlPath)  # history is kept in folders
     path = folder_of(flow.workdir, flow.id) / REPORT
     code = file.path.read_text(encoding="utf-8")
     with (

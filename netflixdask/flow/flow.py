@@ -7,7 +7,8 @@ changed.
 ::
 
     WORKDIR/run.json            what ran: configuration, versions, seeds, timings, counts, paths
-    WORKDIR/.runs/ID/run.json   the same of this run and of earlier ones (``flow.history``)
+    WORKDIR/.runs/ID/run.json   the same of this run and of earlier ones (``flow.history``); not
+                                behind a URL
     WORKDIR/.steps/NAME.json    what the output of a step was made from
     WORKDIR/NAME/               the output of a step: a store, an artifact or a model
 """
@@ -34,6 +35,7 @@ from netflixdask.runs import Run, Runs, record_of
 from netflixdask.store.artifacts import now, open_artifact
 from netflixdask.store.manifest import MANIFEST, digest, folder_of, write_json
 from netflixdask.store.ratings import RatingsStore
+from netflixdask.urls import UrlPath
 
 Output = TypeVar("Output")
 RECORDED = ("dask", "distributed", "numpy", "pandas", "pyarrow", "numba")
@@ -282,7 +284,8 @@ class Flow:
             "workdir": str(self.workdir),
         }
         write_json(self.workdir / "run.json", run)
-        keep(run)
+        if not isinstance(self.workdir, UrlPath):
+            keep(run)
         return run
 
 

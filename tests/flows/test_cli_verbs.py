@@ -357,7 +357,8 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"ingest", "synth", "similarity", "canopy", "fit", "evaluate", "recommend"} < verbs
     assert verbs_of("store") == {"info", "check", "clean"}
     assert verbs_of("cluster") == {"up", "status", "down", "certs"}
-    groups = {"store", "cluster"}
+    assert verbs_of("runs") == {"show", "compare"}
+    groups = {"store", "cluster", "runs"}
     below = [(group, verb) for group in sorted(groups) for verb in verbs_of(group)]
     for command in [*[(verb,) for verb in verbs - groups], *below]:
         assert run([*command, "--help"]) == 0
@@ -365,6 +366,8 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         options = {"--cluster", "--json", "--quiet"}
         if command[0] == "cluster" or command in {("store", "info"), ("store", "clean")}:
             options.remove("--cluster")  # they look at a folder, or at a cluster's file
+        if command[0] == "runs":
+            options = {"--json"}  # they read what is there at once
         assert sorted(option for option in options if option not in text) == []
 
 
