@@ -108,7 +108,7 @@ bench-faults: $(VENV)/.installed ## measure what faults cost the prize's flow on
 	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
 
 .PHONY: bench-streaming
-bench-streaming: $(VENV)/.installed ## put a set of four times the workers' memory through the stages
+bench-streaming: $(VENV)/.installed ## put a set of four times the memory of a worker through the stages
 	$(BIN)/python tests/benchmarks/streaming.py $(ARGS)
 
 # Only the direct dependencies are held at their lower bounds, as pip would never choose them;

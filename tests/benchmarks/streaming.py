@@ -1,11 +1,11 @@
 """A set of several times the workers' memory goes through ingest, similarity and ALS.
 
-    make bench-streaming                               four times the memory of two workers
+    make bench-streaming                               four times the memory of a worker
     make bench-streaming ARGS="--ratings 20000000"     quick: less than their memory
 
-Two worker processes of one thread and ``--memory`` each read made-up ratings in the prize's own
-layout, compute the neighbours of all items and fit ALS; then workers without a limit do the same,
-and every table is compared, bit for bit. Of every worker the highest memory is told (what ``top``
+Worker processes of one thread and ``--memory`` each read made-up ratings in the prize's own layout,
+compute the neighbours of all items and fit ALS; then workers without a limit do the same, and every
+table is compared, bit for bit. Of every worker the highest memory is told (what ``top``
 calls RES, shared pages of libraries included), and how often Dask had to restart one.
 """
 
@@ -32,7 +32,6 @@ import netflixdask as nd
 from netflixdask.progress import quiet
 from tests.tables import differences
 
-WORKERS = 2
 FACTORS, EPOCHS = 20, 3
 POLL_SECONDS = 0.05
 MB = 1e6
@@ -86,12 +85,12 @@ def stages(base: Path, raw: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-def run(base: Path, raw: Path, memory: str | int) -> list[dict[str, Any]]:
+def run(base: Path, raw: Path, n_workers: int, memory: str | int) -> list[dict[str, Any]]:
     """Run all stages, each on workers of its own."""
     rows = []
     for stage, call in stages(base, raw).items():
         with (
-            nd.open_client("laptop", workers=WORKERS, threads=1, memory_limit=memory, quiet=True)
+            nd.open_client("laptop", workers=n_workers, threads=1, memory_limit=memory, quiet=True)
             as client,
             quiet(),
         ):  # fmt: skip
@@ -116,10 +115,11 @@ def run(base: Path, raw: Path, memory: str | int) -> list[dict[str, Any]]:
 def main() -> int:
     """Run, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ratings", type=int, default=230_000_000)
+    parser.add_argument("--ratings", type=int, default=200_000_000)
     parser.add_argument("--users", type=int, default=250_000)
     parser.add_argument("--items", type=int, default=17_770)
-    parser.add_argument("--memory", default="600MB", help="of each of the two workers")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--memory", default="1GB", help="of each worker")
     parser.add_argument("--folder", type=Path, help="where all is written; temporary without")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="netflixdask-", dir=given.folder) as name:
@@ -128,14 +128,14 @@ def main() -> int:
             shape = {"n_ratings": given.ratings, "n_users": given.users, "n_items": given.items}
             nd.synth(folder / "raw", layout="netflix", **shape)
         size = sum(path.stat().st_size for path in (folder / "raw").rglob("*") if path.is_file())
-        room = WORKERS * parse_bytes(given.memory)
+        room = given.workers * parse_bytes(given.memory)
         print(
             f"{given.ratings:,} ratings, {size / 1e9:.2f} GB of text, {size / room:.1f} times the "
-            f"{room / 1e9:.2f} GB of {WORKERS} workers",
+            f"{room / 1e9:.2f} GB of all workers",
             flush=True,
         )
-        rows = run(folder / "bounded", folder / "raw", given.memory)
-        free = run(folder / "free", folder / "raw", 0)
+        rows = run(folder / "bounded", folder / "raw", given.workers, given.memory)
+        free = run(folder / "free", folder / "raw", given.workers, 0)
         found = differences(folder / "bounded", folder / "free")
     print("| stage | seconds | without a limit | highest memory of a worker | spilled | restarts |")
     print("|---|---:|---:|---:|---:|---:|")
