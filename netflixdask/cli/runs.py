@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 
 from netflixdask.cli.common import Json, Out, interruptible, make_table
@@ -36,12 +37,18 @@ def listed(context: typer.Context, place: In = Path(), as_json: Json = False) ->
     runs = runs_below(place)
     value = {"runs": [{**_facts(run), "rmse": _best(run)} for run in runs]}
     rows = [
-        (run["id"], run["flow"], run["status"], run["seconds"], _done(run), _best(run),
+        (run["id"], run["flow"], run["status"], f"{run['seconds']:,.1f}", _done(run), _best(run),
          _short(run["workdir"], place))
         for run in runs
     ]  # fmt: skip
-    header = ["run", "flow", "status", "seconds", "steps done", "best RMSE", "workdir"]
+    header = ["run", "flow", "status", "took, s", "steps", "RMSE", "in"]
     table = make_table(f"runs below {place.absolute()}", header, rows)
+    table.box = box.SIMPLE_HEAD  # 80 columns have room for ids, which are there to be copied
+    table.pad_edge, table.collapse_padding = False, True
+    for column in table.columns[:3]:
+        column.no_wrap = True
+        column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
+    table.columns[3].justify = "right"
     table.caption = "netflixdask runs show last; netflixdask runs compare last-1 last"
     Out(as_json).show(value, table)
 
@@ -106,7 +113,7 @@ def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _done(run: Mapping[str, Any]) -> str:
     done = sum(step["status"] == "done" for step in run["steps"])
-    return f"{done} of {len(run['steps'])}"
+    return f"{done}/{len(run['steps'])}"
 
 
 def _best(run: Mapping[str, Any]) -> float | None:

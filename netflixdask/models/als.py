@@ -13,10 +13,10 @@ from netflixdask.kernels.factor_rows import Layout
 from netflixdask.kernels.half_step import Problem
 from netflixdask.mapreduce import Engine
 from netflixdask.models.bias import BiasBaseline, BiasBaselineConfig, BiasSolver
-from netflixdask.models.factor_model import FactorConfig, FactorModel, factors_and_bias
+from netflixdask.models.factor_model import FactorConfig, FactorModel
 from netflixdask.models.factor_solver import FactorSolver
 from netflixdask.models.implicit_features import ImplicitFeaturesSolver
-from netflixdask.models.side import Solver
+from netflixdask.models.side import Solver, factors_and_bias
 from netflixdask.store import RatingsStore
 
 Floats = NDArray[np.float32]

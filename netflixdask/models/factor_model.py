@@ -34,7 +34,7 @@ from netflixdask.models.fold_in import (
 )
 from netflixdask.models.rated import Rated
 from netflixdask.models.scorers import FactorScorer
-from netflixdask.models.side import Factors, Solver
+from netflixdask.models.side import Factors, Parts, Solver, factors_and_bias
 from netflixdask.models.start import Draw, start_of
 from netflixdask.models.update import check_appended, update_rows
 from netflixdask.models.validation import hold_out
@@ -44,8 +44,6 @@ from netflixdask.store import Artifact, RatingsStore, open_store
 from netflixdask.store.manifest import digest
 
 Floats = NDArray[np.float32]
-Parts = tuple[Floats, Floats]
-"""Factors and what stands behind them (:meth:`~netflixdask.kernels.factor_rows.Layout.parts`)."""
 
 
 class FactorConfig(ModelConfig):
@@ -339,13 +337,6 @@ class FactorModel(Estimator):
         k = self.config.n_factors
         self.user_bias_, self.user_factors_ = _arrays(artifact.table("user_factors"), k)
         self.item_bias_, self.item_factors_ = _arrays(artifact.table("item_factors"), k)
-
-
-def factors_and_bias(parts: Parts, layout: Layout) -> tuple[Floats, Floats]:
-    """Return the arrays of a model from the parts of a side."""
-    factors, rest = parts
-    bias = rest[:, 0] if layout.offset else np.zeros(len(factors), np.float32)
-    return np.ascontiguousarray(factors), np.ascontiguousarray(bias)
 
 
 def _table(side: str, bias: Floats, factors: Floats) -> pa.Table:

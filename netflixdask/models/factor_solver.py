@@ -19,7 +19,7 @@ from netflixdask.kernels.half_step import (
 )
 from netflixdask.kernels.open_rows import OpenRows
 from netflixdask.kernels.scores import score_pairs
-from netflixdask.models.side import Factors, Piece, Side, Solver, fixed_sum
+from netflixdask.models.side import Factors, Piece, Side, Solver, factors_and_bias, fixed_sum
 from netflixdask.store import RatingBlock
 
 
@@ -88,16 +88,11 @@ class FactorSolver(Solver):
     def squared_error(self, block: RatingBlock, dst: Factors, src: Factors) -> int:
         """Return the squared errors of other ratings of solved rows."""
         rows = np.repeat(np.arange(block.n_rows, dtype=np.int32), np.diff(block.indptr))
-        factors = [self._parts(side) for side in (dst, src)]
+        factors = [factors_and_bias(side.parts(), side.layout) for side in (dst, src)]
         (x, x_bias), (y, y_bias) = factors
         found = score_pairs(rows, block.src, self.mean, x_bias, y_bias, x, y)
         errors = (block.stars().astype(np.float64) - found) ** 2
         return fixed_sum(errors, f"{self.name}, validation")
-
-    def _parts(self, side: Factors) -> tuple[Floats, Floats]:
-        factors, rest = side.parts()
-        bias = rest[:, 0] if side.layout.offset else np.zeros(len(factors), np.float32)
-        return np.ascontiguousarray(factors), np.ascontiguousarray(bias)
 
     def _side(self, by: str, first: int, out: Floats, loss: NDArray[np.float64]) -> Side:
         self._put_offsets(by, first, out)

@@ -25,6 +25,10 @@ FIXED = 2.0**20
 lose 4e12 stars squared before that overflows, which is checked."""
 
 
+Parts = tuple[Floats, Floats]
+"""Factors and what stands behind them (:meth:`~netflixdask.kernels.factor_rows.Layout.parts`)."""
+
+
 class Factors:
     """Factor rows in memory as the half-step takes them; between processes they travel lean.
 
@@ -37,7 +41,7 @@ class Factors:
 
     def __init__(self, packed: Floats, layout: Layout) -> None:
         self._packed: Floats | None = packed
-        self._lean: tuple[Floats, Floats] | None = None
+        self._lean: Parts | None = None
         self._lock = threading.Lock()
         self.layout = layout
 
@@ -67,7 +71,7 @@ class Factors:
                     self._lean = None
         return packed
 
-    def parts(self) -> tuple[Floats, Floats]:
+    def parts(self) -> Parts:
         """Return factors and the columns behind them (:meth:`Layout.parts`); read them only."""
         lean = self._lean
         return self.layout.parts(self.packed) if lean is None else lean
@@ -96,6 +100,13 @@ class Factors:
         taken = aligned(len(rows), self.layout.width)
         np.take(self.packed, rows, axis=0, out=taken)
         return Factors(taken, self.layout)
+
+
+def factors_and_bias(parts: Parts, layout: Layout) -> tuple[Floats, Floats]:
+    """Return float32[n_rows, n_factors] and float32[n_rows], zero where rows have no offset."""
+    factors, rest = parts
+    bias = rest[:, 0] if layout.offset else np.zeros(len(factors), np.float32)
+    return np.ascontiguousarray(factors), np.ascontiguousarray(bias)
 
 
 class Moved(NamedTuple):
