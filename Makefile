@@ -111,6 +111,10 @@ bench-faults: $(VENV)/.installed ## measure what faults cost the prize's flow on
 bench-streaming: $(VENV)/.installed ## put a set of four times the memory of a worker through the stages
 	$(BIN)/python tests/benchmarks/streaming.py $(ARGS)
 
+.PHONY: bench-watching
+bench-watching: $(VENV)/.installed ## measure what events, the page and Prometheus add to a fit
+	$(BIN)/python tests/benchmarks/watching.py $(ARGS)
+
 # Only the direct dependencies are held at their lower bounds, as pip would never choose them;
 # wheels only, because an old sdist would be compiled against new headers.
 $(LOWEST)/.installed: pyproject.toml tests/lowest.py

@@ -70,6 +70,8 @@ class Step:
     seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
+    outside: bool = False
+    """A stage that ran between the steps of a flow, or outside of flows."""
 
     def stage(self) -> Stage | None:
         """Return the stage that runs, or else the last one."""
@@ -108,6 +110,10 @@ class Run:
         """Return how long it took until now."""
         return max(0.0, (now if self.status == "running" else self.last) - self.start)
 
+    def own_steps(self) -> dict[str, Step]:
+        """Return the steps of a flow without what ran between them; outside of flows, all."""
+        return {name: step for name, step in self.steps.items() if not (self.flow and step.outside)}
+
     def running(self) -> Step | None:
         """Return the step that runs."""
         found = [step for step in self.steps.values() if step.status == "running"]
@@ -119,8 +125,11 @@ class Run:
             for stage in step.stages:
                 yield step, stage
 
-    def rmse(self) -> tuple[str, float] | None:
-        """Return the step and the value of the lowest RMSE told, of validation if there is one."""
+    def rmse(self) -> tuple[str, float, str] | None:
+        """Return step, value and kind (``held out`` or ``train``) of the lowest RMSE told.
+
+        One of training only where none was held out.
+        """
         found = []
         for step in self.steps.values():
             for _, event in step.learning():
@@ -128,8 +137,8 @@ class Run:
                 found.append((held is None, held or event["train_rmse"], step.name))
         if not found:
             return None
-        _, value, name = min(found)
-        return name, value
+        trained, value, name = min(found)
+        return name, value, "train" if trained else "held out"
 
 
 class Runs:
@@ -180,7 +189,7 @@ class Runs:
                     for part in (step, stage):
                         part.status = "lost" if part.status == "running" else part.status
                 if run.status == "lost":
-                    run.error = why
+                    run.error, run.last = why, when
                     self.say(when, True, f"{run.flow or 'stages'}: {why}")
 
     def _run(self, when: float, run: Run, event: events.Event) -> None:
@@ -252,7 +261,7 @@ class Runs:
 
     def _step_of(self, when: float, run: Run, event: events.Event) -> Step:
         name = event["step"] or event["stage"]
-        return run.steps.setdefault(name, Step(name, when))
+        return run.steps.setdefault(name, Step(name, when, outside=event["step"] is None))
 
     def _stage_of(self, when: float, run: Run, event: events.Event) -> Stage:
         step = self._step_of(when, run, event)
@@ -315,3 +324,24 @@ def record_of(run: Run) -> dict[str, list[dict[str, Any]]]:
             kept["epochs"] = [{name: event[name] for name in names} for _, event in stage.epochs]
         found[step.name].append(kept)
     return found
+
+
+def run_of(record: dict[str, Any]) -> Run:
+    """Return the run that a record is of, as far as a picture needs it.
+
+    Args:
+        record: what ``run.json`` says.
+    """
+    run = Run(record["id"], 0.0, record["flow"], record["workdir"], status=record["status"])
+    run.error, run.last = record.get("error"), record["seconds"]
+    for told in record["steps"]:
+        inputs = told.get("inputs", {}).values()
+        reads = sorted({source for one in inputs for source in one["steps"]})
+        step = Step(told["step"], 0.0, tuple(reads), told["status"], told["seconds"])
+        step.counts = dict(told["counts"])
+        step.stages = [
+            Stage(s["stage"], "", 0.0, s["rows"], s["status"], s["seconds"])
+            for s in told.get("stages", [])
+        ]
+        run.steps[step.name] = step
+    return run

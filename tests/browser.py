@@ -7,6 +7,7 @@ import base64
 import contextlib
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
+SHOTS = "NETFLIXDASK_SHOTS"  # names a folder that keeps the screenshots
 PATIENCE = 120.0  # seconds, of a machine that has other work
 
 # What is drawn stands below shadow roots, which querySelector does not enter.
@@ -63,6 +65,8 @@ class Tab:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: Any) -> None:
         self._loop, self._socket, self._ids = loop, socket, itertools.count(1)
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        """Events of the domains that were enabled, by their name."""
 
     def send(self, method: str, **options: Any) -> dict[str, Any]:
         """Send a command; return its result."""
@@ -82,6 +86,8 @@ class Tab:
             if answer.get("id") == mine:
                 assert "error" not in answer, answer
                 return answer["result"]
+            if "method" in answer:
+                self.heard.append((answer["method"], answer["params"]))
 
     def run(self, code: str) -> Any:
         """Return the value of JavaScript."""
@@ -93,6 +99,24 @@ class Tab:
         """Return a value of every element that a selector finds, below shadow roots too."""
         return self.run(_DEEP % (json.dumps(selector), value))
 
+    def size(self, width: int, height: int) -> None:
+        """Make the window so large."""
+        size = {"width": width, "height": height}
+        self.send("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=False)
+
+    def show(self, url: str) -> None:
+        """Open an address, and wait until the page is there; nothing may come over a network."""
+        for domain in ("Runtime", "Log", "Network", "Page"):
+            self.send(f"{domain}.enable")
+        offline = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        self.send("Network.emulateNetworkConditions", offline=True, **offline)
+        self.send("Page.navigate", url=url)
+        end = time.monotonic() + PATIENCE
+        ready = f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
+        while not self.run(ready):
+            assert time.monotonic() < end, f"{url} did not load"
+            time.sleep(0.05)
+
     def dark(self, on: bool) -> None:
         """Prefer dark or light."""
         value = "dark" if on else "light"
@@ -103,6 +127,14 @@ class Tab:
         """Write a screenshot of the whole page; return its bytes."""
         taken = self.send("Page.captureScreenshot", captureBeyondViewport=True)
         return path.write_bytes(base64.b64decode(taken["data"]))
+
+
+def keep(page: Tab, tmp_path: Path, name: str) -> None:
+    """Keep a screenshot, which has more on it than a plain ground."""
+    shot = tmp_path / f"{name}.png"
+    assert page.shoot(shot) > 20_000
+    if folder := os.environ.get(SHOTS):
+        shutil.copy(shot, folder)
 
 
 @contextlib.contextmanager
@@ -120,10 +152,7 @@ def tab(tmp_path: Path, width: int = 1366, height: int = 768) -> Iterator[Tab]:
             socket = loop.run_until_complete(_connected(_debugged(profile)))
             try:
                 opened = Tab(loop, socket)
-                size = {"width": width, "height": height}
-                opened.send(
-                    "Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=False
-                )
+                opened.size(width, height)
                 yield opened
             finally:
                 socket.close()

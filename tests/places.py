@@ -1,22 +1,31 @@
-"""Places that a cluster runs in: ssh servers, hosts as network namespaces, SLURM of one machine.
+"""Places that a cluster runs in: ssh servers, hosts as network namespaces, SLURM of one machine;
+processes of Dask's own commands, and a Prometheus that watches them.
 
 All are real and end with their block. What cannot be made here raises :class:`NotHere`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.util
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import distributed
+import psutil
 
 START = 60.0  # seconds that a server may take until it answers, on a busy machine
 SSHD = """Port {port}
@@ -57,6 +66,13 @@ PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
+PLACE = "NETFLIXDASK_TEST_PLACE"
+"""Variable by which processes that were started through ssh are known."""
+GONE = 60.0
+"""Seconds for which one that is just starting waits for a scheduler that has gone."""
+ENDS = 20.0  # seconds in which what ran through a server ends by itself
+
+
 class NotHere(RuntimeError):
     """This machine lacks what the place is made of; says what."""
 
@@ -92,7 +108,8 @@ class SshServers:
         root = Path(__file__).resolve().parents[1]
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(root)]))
         python = place / "python"
-        python.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" "$@"\n')
+        variables = f'{PLACE}="{place}" PYTHONPATH="{path}"'
+        python.write_text(f'#!/bin/sh\n{variables} exec "{sys.executable}" "$@"\n')
         python.chmod(0o755)
 
     def start(self, host: str, port: int, inside: Sequence[str] = ()) -> str:
@@ -123,16 +140,30 @@ class SshServers:
         root = str(allow_root).lower()
         return (
             f'kind = "ssh"\nhosts = {list(hosts)}\nthreads = 1\nmemory = "{memory}"\n'
+            f"start_timeout = {GONE:g}\n"
             f'python = "{self.place}/python"\nkey = "{self.place}/id"\n'
             f'known_hosts = "{self.place}/known"\nallow_root = {root}\n'
         )
 
     def stop(self) -> None:
-        """End them."""
+        """End them, and kill what was started through them and has not ended by itself."""
         for process in self._started:
             process.terminate()
             process.wait(timeout=30)
         self._started = []
+        _, left = psutil.wait_procs(self.processes(), timeout=ENDS)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs that was started through these servers."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(PLACE) == str(self.place):
+                    found.append(process)
+        return found
 
 
 @contextmanager
@@ -271,3 +302,109 @@ def _until_idle(place: Path, environ: Mapping[str, str]) -> None:
         time.sleep(0.5)
     logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in place.glob("*.log"))
     raise AssertionError(f"SLURM did not get ready: {done.stdout} {done.stderr}\n{logs}")
+
+
+# --- Dask's commands, and Prometheus -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DaskCommands:
+    """``dask scheduler`` and some ``dask worker``, each a process."""
+
+    address: str
+    page: str
+    """``host:port`` of the scheduler's dashboard."""
+    scheduler: int
+    workers: list[int]
+    """Their processes."""
+
+
+@contextmanager
+def dask_commands(place: Path, workers: int = 2, *, memory: str = "2GB") -> Iterator[DaskCommands]:
+    """Start them on loopback, the scheduler with our preload; they end with the block.
+
+    Args:
+        place: folder for their logs and for what workers spill.
+        workers: processes of one thread.
+        memory: limit of each worker.
+    """
+    port, page = free_port(), f"127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{port}"
+    dask = [sys.executable, "-m", "dask"]
+    command = [*dask, "scheduler", "--host=127.0.0.1", f"--port={port}"]
+    command += [f"--dashboard-address={page}", "--preload=netflixdask.watch"]
+    worker = [*dask, "worker", address, "--host=127.0.0.1", "--nthreads=1", "--no-nanny"]
+    worker += ["--dashboard-address=127.0.0.1:0", f"--memory-limit={memory}"]
+    worker += [f"--local-directory={place}"]
+    environ = {**os.environ, "NUMBA_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    started: list[subprocess.Popen[bytes]] = []
+    with (place / "dask.log").open("wb") as log:
+        try:
+            started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environ))
+            for name in range(workers):
+                words = [*worker, f"--name={name}"]
+                started.append(subprocess.Popen(words, stdout=log, stderr=log, env=environ))
+            with distributed.Client(address, timeout=START, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=START)
+            pids = [process.pid for process in started]
+            yield DaskCommands(address, page, pids[0], pids[1:])
+        finally:
+            for process in started[1:]:
+                process.terminate()
+            for process in [*started[1:], *started[:1]]:
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=20)
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus that answers."""
+
+    url: str
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """Return the data of an answer; raises if it is not success."""
+        words = urllib.parse.urlencode(parameters)
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{words}", timeout=60) as answer:
+            found = json.load(answer)
+        assert found["status"] == "success", found
+        return found["data"]
+
+    def ask(self, query: str, when: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """Return labels and values of an expression, now or at a moment."""
+        at = {} if when is None else {"time": when}
+        found = self.get("query", query=query, **at)["result"]
+        return [(one["metric"], float(one["value"][1])) for one in found]
+
+
+@contextmanager
+def prometheus(place: Path, config: Path) -> Iterator[Prometheus]:
+    """Run a Prometheus on loopback that keeps what it scrapes below ``place``."""
+    _need(["prometheus"], ["prometheus_client"], "prometheus")
+    listens = f"127.0.0.1:{free_port()}"
+    command = ["prometheus", f"--config.file={config}", f"--web.listen-address={listens}"]
+    command += [f"--storage.tsdb.path={place / 'tsdb'}", "--log.level=warn"]
+    with (place / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            end = time.monotonic() + START
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://{listens}/-/ready", timeout=5).close()
+                except OSError:
+                    assert time.monotonic() < end, (place / "prometheus.log").read_text()
+                    time.sleep(0.1)
+                else:
+                    break
+            yield Prometheus(f"http://{listens}")
+        finally:
+            process.terminate()
+            process.wait(timeout=60)

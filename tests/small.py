@@ -26,6 +26,7 @@ SIZE: dict[str, Any] = {
 TASKS: dict[str, dict[str, int]] = {
     "netflixdask.stages.synth.text": {"TASK_RATINGS": 6_000},
     "netflixdask.models.blocks": {"LEAST_BLOCK": 5_000},
+    "netflixdask.models.exchange": {"LEAST_ASSEMBLED": 1},
     "netflixdask.models.start": {"RUN": 250},
     "netflixdask.stages.similarity.bands": {"_LEAST_WORK": 20_000},
     "netflixdask.answers.scoring": {"PAIRS_PER_TASK": 400},

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+OF_THE_RUN = {".steps", ".runs", "run.json", "report.html"}
+"""What a run says of itself, with its times."""
 MEASURED = {"seconds", "bytes_moved"}
 """Columns of what a run cost: they depend on the machine and on where tasks ran."""
 OF_THE_CUT = {"fingerprint", "n_bands", "seen"}
@@ -49,7 +51,7 @@ def differences(a: Path, b: Path, only: Collection[str] = ()) -> list[str]:
 
 def leftovers(folder: Path) -> list[str]:
     """Return the files that no manifest names: what a run should have cleaned up."""
-    named = {"run.json", "submission.txt", "submission.txt.gz"}
+    named = {"run.json", "report.html", "submission.txt", "submission.txt.gz"}
     for path in folder.glob("**/manifest.json"):
         named.add(path.relative_to(folder).as_posix())
         for entry in _entries(json.loads(path.read_text(encoding="utf-8"))):
@@ -79,7 +81,7 @@ def _results(folder: Path, only: Collection[str]) -> dict[str, list[Path]]:
         if (
             not path.is_file()
             or inside.name.startswith(".")
-            or top in (".steps", ".runs", "run.json")
+            or top in OF_THE_RUN
             or (only and top not in only)
         ):
             continue

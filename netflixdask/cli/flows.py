@@ -1,4 +1,4 @@
-"""Verbs about runs: run, doctor."""
+"""Verbs about runs: run, report, doctor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from netflixdask.cli.doctor import examine
 from netflixdask.cli.plan import PlanOnly, print_plan
 from netflixdask.cli.rates import measure_rates
 from netflixdask.errors import InputError
-from netflixdask.flow import find_flows, load_flow, plan_flow, run_flow
+from netflixdask.flow import find_flows, load_flow, plan_flow, report_again, run_flow
 from netflixdask.flow.catalogue import read_options, title_of
 from netflixdask.flow.compiled import announce_compilation
 from netflixdask.plan import machines_of
@@ -35,7 +35,10 @@ def run(
         list[str] | None, typer.Option(metavar="STAGE", help="Do a complete stage again.")
     ] = None,
     report: Annotated[
-        bool, typer.Option(help="Keep Dask's performance report of a run of 30 s or more.")
+        bool,
+        typer.Option(
+            help="Write report.html, and keep Dask's own report of a run of 30 s or more."
+        ),
     ] = True,
     list_flows: Annotated[bool, typer.Option("--list", help="List the flows.")] = False,
     plan: PlanOnly = False,
@@ -67,16 +70,36 @@ def run(
         header = ["stage", "status", "seconds", "rows"]
         stages = make_table(f"{record['flow']}: {record['seconds']:.1f} s", header, steps)
         stages.caption = f"results in {record['workdir']}/STAGE, the record in run.json there"
+        if record["report"]:
+            stages.caption += f"\nthe report, for a browser: {record['report']}"
         tables = [stages]
         for name, value in record["results"].items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
-                cells = [list(row.values()) for row in value]
-                tables.append(make_table(name, list(value[0]), cells))
+                header = list(dict.fromkeys(key for row in value for key in row))
+                cells = [[row.get(key) for key in header] for row in value]
+                tables.append(make_table(name, header, cells))
         out.show(record, *tables)
 
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name.removeprefix('n_')} {n:,}" for name, n in counts.items())
+
+
+def report(
+    workdir: Annotated[Path, typer.Argument(metavar="WORKDIR", help="Where a flow has run.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write WORKDIR/report.html again, of the last run there."""
+    with session("sequential", as_json, quiet, client=False) as out:
+        made = report_again(workdir)
+        facts = [
+            ("report", str(made.path)),
+            ("sections", ", ".join(made.sections)),
+            *[("left out", text) for text in made.left_out],
+        ]
+        value = {"path": str(made.path), "sections": made.sections, "left_out": made.left_out}
+        out.show(value, make_table("", ["", ""], facts))
 
 
 def doctor(
@@ -99,4 +122,4 @@ def doctor(
             raise error
 
 
-VERBS = (run, doctor)
+VERBS = (run, report, doctor)

@@ -107,7 +107,8 @@ def _changes(title: str, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("id", "flow", "status", "error", "started", "seconds", "workdir", "report")
+    names = ("id", "flow", "status", "error", "started", "seconds", "workdir", "report",
+             "performance")  # fmt: skip
     return {name: run.get(name) for name in names}
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import dask
 import distributed
+from dask.utils import parse_bytes
 
 from netflixdask.cluster.scripts import forget_standard_input, refuse_unguarded_script
 from netflixdask.errors import ConfigError
@@ -47,11 +48,14 @@ WORKER_ENVIRONMENT: dict[str, str | int] = {
     # at the first touch: 190 us a fault, a third of the first ingest of a worker.
     "NUMPY_MADVISE_HUGEPAGE": 0,
 }
+KEPT_SHARE = 16  # one in so many bytes of a worker's limit is what its heap keeps of what it freed
 
 
-def worker_settings(environment: Mapping[str, str | int] | None = None) -> dict[str, Any]:
+def worker_settings(
+    environment: Mapping[str, str | int] | None = None, memory_limit: str | float | None = None
+) -> dict[str, Any]:
     """Return the settings of Dask that workers start with, and with them their environment."""
-    variables = {**WORKER_ENVIRONMENT, **(environment or {})}
+    variables = {**WORKER_ENVIRONMENT, **_heap_of(memory_limit), **(environment or {})}
     settings: dict[str, Any] = {
         f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in variables.items()
     }
@@ -59,6 +63,18 @@ def worker_settings(environment: Mapping[str, str | int] | None = None) -> dict[
         if dask.config.get(key) == default:  # nobody has chosen another
             settings[key] = calmer
     return settings
+
+
+def _heap_of(memory_limit: str | float | None) -> dict[str, str | int]:
+    """Return how much of what it has freed a worker of little memory keeps."""
+    try:
+        limit = parse_bytes(memory_limit) if memory_limit else 0
+    except ValueError:  # "auto"
+        limit = 0
+    if limit < 2:  # none, or a share of the machine's
+        return {}
+    name = "MALLOC_TRIM_THRESHOLD_"
+    return {name: min(int(WORKER_ENVIRONMENT[name]), limit // KEPT_SHARE)}
 
 
 def scheduler_settings() -> dict[str, Any]:
@@ -80,7 +96,9 @@ def laptop_client(
     if threads is not None and threads < 1:
         raise ConfigError(f"threads = {threads}: expected at least 1")
     options = laptop_options(workers, threads, memory_limit, processes=processes)
-    client = start_here(lambda: distributed.Client(**options), processes=processes)
+    client = start_here(
+        lambda: distributed.Client(**options), processes=processes, memory_limit=memory_limit
+    )
     trust_nannies(client.cluster)
     return client
 
@@ -113,13 +131,14 @@ def start_here(
     *,
     processes: bool = True,
     environment: Mapping[str, str | int] | None = None,
+    memory_limit: str | float | None = None,
 ) -> Started:
     """Start what has worker processes of this machine, with the settings that they need."""
     if processes:
         forget_standard_input()
         refuse_unguarded_script()
     settings = {
-        **worker_settings(environment),
+        **worker_settings(environment, memory_limit),
         **scheduler_settings(),
         # A worker that dies while it starts is not started again: an error, not a wait for ever.
         "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
@@ -135,8 +154,8 @@ def trust_nannies(cluster: Any) -> None:
     """Leave it to the nannies to restart their workers.
 
     Dask looks 15 s after every death of a worker whether it is back, and closes its nanny for good
-    if not (``SpecCluster``, made for the jobs of a batch system). A worker that died a second time
-    and is just starting then would be lost, and with the last one the run would wait for ever.
+    if not (``SpecCluster``), or its job. A worker that died a second time and is just starting then
+    would be lost, and with the last one the run would wait for ever.
     """
     cluster._update_worker_status = functools.partial(
         distributed.deploy.Cluster._update_worker_status, cluster

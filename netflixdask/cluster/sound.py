@@ -17,9 +17,10 @@ from netflixdask.cluster import files
 from netflixdask.errors import ClusterError, ConfigError
 from netflixdask.progress import say
 
-HOLDS = 440_000_000
-"""Bytes without which no stage goes on: 325 MB that a worker holds when all code and kernels are
-loaded (measured), and room for its first blocks."""
+IDLE = 325_000_000
+"""Bytes that a worker holds without any task, when all code and kernels are loaded (measured)."""
+HOLDS = IDLE + 115_000_000
+"""Bytes without which no stage goes on: there must be room for the first blocks."""
 NAMED = 3  # workers in a message
 PATIENCE = 20  # seconds for all workers to answer
 

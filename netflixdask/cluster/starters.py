@@ -124,7 +124,9 @@ def _start_laptop(config: files.LaptopCluster) -> Any:
         # Pages of workers are not encrypted; without an address they would be where the ports are.
         options["worker_dashboard_address"] = f"{LOOPBACK}:0"
     cluster = start_here(
-        lambda: distributed.LocalCluster(**options), environment=config.environment
+        lambda: distributed.LocalCluster(**options),
+        environment=config.environment,
+        memory_limit=_memory(config),
     )
     trust_nannies(cluster)
     return cluster
@@ -160,6 +162,8 @@ def _start_ssh(config: files.SshCluster) -> Any:
     }
     sizes: dict[str, Any] = {"n_workers": config.workers_per_host, "memory_limit": _memory(config)}
     sizes |= {"nthreads": config.threads, "local_directory": _text(config.scratch)}
+    # A worker that is being started while the scheduler goes away would wait for it for ever.
+    sizes |= {"death_timeout": config.start_timeout}
     sizes |= {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
     sizes = {name: value for name, value in sizes.items() if value is not None}
     workers = {}
@@ -167,10 +171,12 @@ def _start_ssh(config: files.SshCluster) -> Any:
         ssh, listens = place(host)
         options = {**ssh, "kwargs": {**listens, **sizes}}
         workers[at] = {"cls": Worker, "options": options}
-    settings = {**worker_settings(config.environment), **scheduler_settings()}
+    settings = {**worker_settings(config.environment, _memory(config)), **scheduler_settings()}
     # The hosts get this process's configuration of Dask, and with it the paths of certificates.
     with dask.config.set({**settings, **_tls_settings(config)}):
-        return SpecCluster(workers, scheduler, security=_security(config), name="ssh")
+        cluster = SpecCluster(workers, scheduler, security=_security(config), name="ssh")
+        trust_nannies(cluster)
+        return cluster
 
 
 def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
@@ -186,7 +192,7 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
     _ask_slurm()
     per_job = config.workers_per_job
     silent = [] if logs is not None else ["-o /dev/null", "-e /dev/null"]
-    settings = {**worker_settings(config.environment), **_tls_settings(config)}
+    settings = {**worker_settings(config.environment, _memory(config)), **_tls_settings(config)}
     with dask.config.set({**settings, **scheduler_settings()}):
         inherited = dask.config.serialize(dask.config.global_config)
         variables = {**config.environment, "DASK_INTERNAL_INHERIT_CONFIG": inherited}
@@ -215,6 +221,7 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
             },
             silence_logs=logging.CRITICAL,
         )
+        trust_nannies(cluster)
         cluster.scale(jobs=config.workers // per_job)
     return cluster
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netflixdask.flow.catalogue import FlowFile, find_flows, load_flow, run_flow
-from netflixdask.flow.flow import Flow, versions
+from netflixdask.flow.flow import Flow, report_again, versions
 from netflixdask.flow.plan import FlowPlan, plan_flow
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "find_flows",
     "load_flow",
     "plan_flow",
+    "report_again",
     "run_flow",
     "versions",
 ]

@@ -22,7 +22,7 @@ from netflixdask import events
 from netflixdask.config import Config, read_toml
 from netflixdask.errors import ConfigError, InputError
 from netflixdask.flow.flow import Flow
-from netflixdask.flow.history import REPORT, folder_of
+from netflixdask.flow.history import PERFORMANCE, folder_of
 from netflixdask.flow.report import performance
 from netflixdask.urls import UrlPath
 
@@ -124,7 +124,7 @@ def run_flow(
         workdir: where results go; complete steps found there are skipped.
         options: the flow's options; keys with dots reach into nested ones.
         force: steps to do again although they are complete.
-        report: keep Dask's performance report of the run.
+        report: write the run's report, and keep Dask's performance report of it.
 
     Raises:
         InputError: if there is no such flow or option.
@@ -135,15 +135,20 @@ def run_flow(
     config = file.config.build(**nested(options or {}))
     expected = expected_steps(file, workdir, config)
     flow = Flow(file.name, workdir, config, force=force, expected=expected)
-    report = report and not isinstance(flow.workdir, UrlPath)  # history is kept in folders
-    path = folder_of(flow.workdir, flow.id) / REPORT
+    # History is kept in folders.
+    kept = report and not isinstance(flow.workdir, UrlPath)
+    path = folder_of(flow.workdir, flow.id) / PERFORMANCE
     code = file.path.read_text(encoding="utf-8")
-    with (
-        performance(path, code) if report else contextlib.nullcontext(),
-        events.within(flow.id),  # of stages between the steps too
-    ):
-        file.main(flow, config)
-    return flow.finish()
+    try:
+        with (
+            performance(path, code) if kept else contextlib.nullcontext(),
+            events.within(flow.id),  # of stages between the steps too
+        ):
+            file.main(flow, config)
+    except BaseException as error:
+        flow.fail(error)
+        raise
+    return flow.finish(report=report)
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:

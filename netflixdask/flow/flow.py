@@ -7,8 +7,9 @@ changed.
 ::
 
     WORKDIR/run.json            what ran: configuration, versions, seeds, timings, counts, paths
-    WORKDIR/.runs/ID/run.json   the same of this run and of earlier ones (``flow.history``); not
-                                behind a URL
+    WORKDIR/report.html         the run for people (``netflixdask.report``), of the last that ended
+    WORKDIR/.runs/ID/           both of this run and of earlier ones (``flow.history``); not behind
+                                a URL
     WORKDIR/.steps/NAME.json    what the output of a step was made from
     WORKDIR/NAME/               the output of a step: a store, an artifact or a model
 """
@@ -31,6 +32,7 @@ from netflixdask.mapreduce.telling import status_of, tell
 from netflixdask.models import Estimator, load_model
 from netflixdask.plan import Machines
 from netflixdask.progress import say
+from netflixdask.report import Report, make_report
 from netflixdask.runs import Run, Runs, record_of
 from netflixdask.store.artifacts import now, open_artifact
 from netflixdask.store.manifest import MANIFEST, digest, folder_of, write_json
@@ -73,6 +75,7 @@ class Flow:
         self._steps: list[dict[str, Any]] = []
         self._outputs: list[tuple[str, Any]] = []
         self._results: dict[str, Any] = {}
+        self._saved = False
         self._heard = Runs()
         self._start = time.perf_counter()
         self._started = now()
@@ -173,8 +176,12 @@ class Flow:
         """Keep a figure (JSON-like) of the run for its summary and ``run.json``."""
         self._results[name] = value
 
-    def finish(self) -> dict[str, Any]:
-        """Write ``run.json`` and return what it says.
+    def finish(self, *, report: bool = True) -> dict[str, Any]:
+        """Write ``run.json`` and the run's report; return what ``run.json`` says.
+
+        Args:
+            report: write one; where it cannot be made, that is said and the run is done all the
+                same.
 
         Raises:
             ConfigError: if a forced stage is not one of this flow.
@@ -185,7 +192,26 @@ class Flow:
             raise ConfigError(
                 f"flow {self.name}: no stage {unknown[0]!r} to force; it has {', '.join(known)}"
             )
-        return self._save("done", None)
+        run = self._save("done", None)
+        return self._report(run) if report else run
+
+    def fail(self, error: BaseException) -> None:
+        """Write ``run.json`` of a run that ended with an error, if its step has not done so."""
+        if not self._saved:
+            self._save(*status_of(error))
+
+    def _report(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Write the report of a run that has ended, and where it is into the run's record."""
+        try:
+            made = make_report(json.loads(json.dumps(run, default=str)), self.workdir)
+        except Exception as error:
+            say(f"report           could not be made ({type(error).__name__}: {error})")
+            return run
+        for one in made.left_out:
+            say(f"report           without {one}")
+        run["report"] = str(made.path)
+        self._write(run)
+        return run
 
     def _why(
         self, name: str, path: Path, record: Mapping[str, Any], load: Callable[[Path], Any]
@@ -266,6 +292,7 @@ class Flow:
         )
 
     def _save(self, status: str, error: str | None) -> dict[str, Any]:
+        self._saved = True
         seconds = round(time.perf_counter() - self._start, 3)
         self._tell(events.RUN, event="end", status=status, seconds=seconds, error=error)
         stages = record_of(self._heard.runs.get(self.id) or Run(self.id, 0.0))
@@ -282,11 +309,33 @@ class Flow:
             "steps": [step | {"stages": stages.get(step["step"], [])} for step in self._steps],
             "results": self._results,
             "workdir": str(self.workdir),
+            "report": None,
         }
+        self._write(run)
+        return run
+
+    def _write(self, run: dict[str, Any]) -> None:
         write_json(self.workdir / "run.json", run)
         if not isinstance(self.workdir, UrlPath):
             keep(run)
-        return run
+
+
+def report_again(workdir: str | Path) -> Report:
+    """Write the report of the last run of a working directory again, of what is there now.
+
+    Raises:
+        InputError: if no flow has run there.
+    """
+    folder = folder_of(workdir)
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        run = None
+    if not isinstance(run, dict) or not {"id", "flow", "steps", "results"} <= run.keys():
+        raise InputError(
+            f"{folder}: has no run.json of a flow; expected the --workdir of netflixdask run"
+        )
+    return make_report(run, folder)
 
 
 def _machines() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The record of earlier runs: finding it, and comparing two runs.
 
-``WORKDIR/.runs/ID/`` has ``run.json`` and, of a run on a Dask scheduler, ``performance.html``,
-Dask's own report of its tasks. The last :data:`KEPT` runs of a working directory are kept.
+``WORKDIR/.runs/ID/`` has ``run.json``, ``report.html`` of a run that ended well and, of one on a
+Dask scheduler, ``performance.html``, Dask's own report of its tasks. The last :data:`KEPT` runs of
+a working directory are kept.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from netflixdask.errors import InputError
+from netflixdask.report import REPORT
 from netflixdask.runs import FOLDER
 from netflixdask.store.manifest import write_json
 
-REPORT = "performance.html"
+PERFORMANCE = "performance.html"
 KEPT = 30
 DEPTH = 3  # folders below which working directories are looked for
 SLOWER = 1.1  # times the seconds, and at least
@@ -36,6 +38,8 @@ def keep(run: Record) -> None:
     folder = folder_of(run["workdir"], run["id"])
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", run)
+    if run.get("report"):
+        shutil.copyfile(run["report"], folder / REPORT)
     for old in sorted(p for p in folder.parent.iterdir() if p.is_dir())[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -95,11 +99,14 @@ def _read(path: Path) -> Record:
     run: Record = json.loads(path.read_text(encoding="utf-8"))
     if not {"id", "flow", "steps", "workdir", "status"} <= set(run):
         raise KeyError("id")
-    # Where it is now: a working directory may have been moved or copied.
-    report = path.parent / REPORT
-    if not report.is_file():
-        report = path.parent / FOLDER / str(run["id"]) / REPORT
-    return run | {"report": str(report) if report.is_file() else None}
+    # Where they are now: a working directory may have been moved or copied.
+    written = bool(run.get("report"))
+    for key, name in (("report", REPORT), ("performance", PERFORMANCE)):
+        places = (path.parent / FOLDER / str(run["id"]) / name, path.parent / name)
+        run[key] = next((str(place) for place in places if place.is_file()), None)
+    if not written:
+        run["report"] = None  # that of a run before
+    return run
 
 
 def errors_of(run: Record) -> dict[str, float]:

@@ -10,6 +10,7 @@ from netflixdask.mapreduce.contract import (
     MapReduce,
     count_tasks,
     load_all,
+    place_of,
     run,
     split_evenly,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "SequentialEngine",
     "count_tasks",
     "load_all",
+    "place_of",
     "run",
     "split_evenly",
     "use_engine",

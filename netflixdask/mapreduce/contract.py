@@ -75,6 +75,10 @@ class Engine(Protocol):
     def n_threads(self) -> int:
         """Threads of all workers together."""
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where :meth:`submit` may put tasks, one a worker process; none where there are none."""
+
     def submit(
         self,
         fn: Callable[..., Any],
@@ -82,11 +86,13 @@ class Engine(Protocol):
         name: str,
         index: int | tuple[int, ...] = 0,
         rank: int = 0,
+        place: str = "",
     ) -> Handle:
         """Run ``fn(*args)``, a pure function, later; handles among ``args`` become values.
 
         ``name`` (letters and dashes) groups the task on the dashboard, ``index`` tells it apart.
-        Of the tasks that could run those of the lowest ``rank`` go first.
+        Of the tasks that could run those of the lowest ``rank`` go first. At a ``place`` it runs
+        if that is still there.
         """
 
     def put(self, value: Any, *, name: str) -> Handle:
@@ -224,6 +230,18 @@ def count_tasks(
         level = -(-level // split_every)
         a_key += level
     return 1 + sets * n_maps + n_keys * a_key
+
+
+def place_of(number: int, places: Sequence[str]) -> str:
+    """Return where the task of a number runs, of tasks that begin with a small value in common.
+
+    Dask sends tasks to what they need, so all of them to the worker that holds this value, and
+    others take over few.
+
+    >>> [place_of(number, ["a", "b"]) for number in range(3)]
+    ['a', 'b', 'a']
+    """
+    return places[number % len(places)] if places else ""
 
 
 class _Nothing:

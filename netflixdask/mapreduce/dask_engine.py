@@ -47,6 +47,11 @@ class DaskEngine:
         """Threads of all workers, now."""
         return max(1, int(self._identity(0)["total_threads"]))
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Addresses of all workers, now."""
+        return tuple(self._identity(-1)["workers"])
+
     def submit(
         self,
         fn: Callable[..., Any],
@@ -54,6 +59,7 @@ class DaskEngine:
         name: str,
         index: int | tuple[int, ...] = 0,
         rank: int = 0,
+        place: str = "",
     ) -> distributed.Future:
         """Submit ``fn(*args)`` under a key that the dashboard groups by ``name``."""
         where = index if isinstance(index, tuple) else (index,)
@@ -63,7 +69,10 @@ class DaskEngine:
         if self._stages:
             self._stages[-1].keys.append(key)
         with self._connected():
-            return self.client.submit(fn, *args, key=key, pure=False, priority=-rank)
+            return self.client.submit(
+                fn, *args, key=key, pure=False, priority=-rank,
+                workers=[place] if place else None, allow_other_workers=bool(place),
+            )  # fmt: skip
 
     def put(self, value: Any, *, name: str) -> distributed.Future:
         """Hand ``value`` over as a task, which a lost worker's successor can run again.
@@ -90,7 +99,10 @@ class DaskEngine:
         try:
             self._wait(futures)
             self._meet()
-            fetch = functools.partial(self.client.gather, futures, asynchronous=True)
+            direct = True if self._on_loopback else None  # else as Dask is configured
+            fetch = functools.partial(
+                self.client.gather, futures, direct=direct, asynchronous=True
+            )  # fmt: skip
             values = iter(self._ask(fetch, timeout=faults.FETCH_TIMEOUT))
         except ClusterError:
             raise
@@ -245,6 +257,15 @@ class DaskEngine:
     @property
     def _name(self) -> str:
         return self._stages[-1].progress.name if self._stages else "between two stages"
+
+    @functools.cached_property
+    def _on_loopback(self) -> bool:
+        """Whether this process reaches the workers as the scheduler does.
+
+        Then results come from them, not through the scheduler: a model is 100 MB.
+        """
+        scheme, _, host = self.client.scheduler.address.partition("://")
+        return scheme in ("tcp", "tls") and host.startswith(("127.", "[::1]", "localhost"))
 
     @property
     def _address(self) -> str:

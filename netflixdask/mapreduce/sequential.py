@@ -17,6 +17,7 @@ class SequentialEngine:
 
     n_workers = 1
     n_threads = 1
+    places: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._done = 0
@@ -29,6 +30,7 @@ class SequentialEngine:
         name: str,
         index: int | tuple[int, ...] = 0,
         rank: int = 0,
+        place: str = "",
     ) -> Any:
         """Return ``fn(*args)``."""
         result = fn(*args)

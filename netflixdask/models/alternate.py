@@ -229,8 +229,8 @@ class _Run:
         elif not items:
             raise RuntimeError("a fit without an epoch")
         found = engine.gather([*src, *items])
-        last_users = join(found[: len(src)], self.n_users)
-        last_items = join(found[len(src) :], self.n_items)
+        last_users = join(found[: len(src)], self.n_users, lean=True)
+        last_items = join(found[len(src) :], self.n_items, lean=True)
         return Outcome(last_users, last_items, _frame(self.rows))
 
     def _first(self, saved: Progress | None) -> tuple[list[Handle], list[Handle]]:
@@ -274,13 +274,13 @@ class _Run:
         items = user_side.collect(solved, number)
         given = self._given(solved, "item", number)
         new = user_side.half_step(items, given, number)
-        all_users = item_side.collect(new, number)
-        # Of a side in one piece one task tells what its runs lost, not one each.
+        all_users = item_side.collect(new, number, last=number == self.loop.epochs)
+        # Of a side that is one now one task tells what its runs lost, not one each.
         facts = [
             self._submit(_facts, side, step="loss", index=(number, at))
             for at, side in enumerate([*items, *all_users])
         ]
-        all_items = items[0] if user_side.way == "broadcast" else None
+        all_items = items[0] if user_side.way == "broadcast" and len(items) == 1 else None
         errors = []
         for d, local in enumerate(self.local):
             for p, held in enumerate(local):
@@ -354,14 +354,14 @@ class _Run:
 
     def _checkpoint(self, number: int, users: list[Handle]) -> Handle:
         """Cut the lineage of the users, and of the best epoch; write them if a folder is given."""
-        whole = join(self.engine.gather(users), self.n_users)._replace(moved=())
+        whole = join(self.engine.gather(users), self.n_users, lean=True)._replace(moved=())
         best: tuple[int, Side, Side] | None = None
         if self.best is not None:
             at, best_users, best_items = self.best
-            items = join(self.engine.gather(best_items), self.n_items)
+            items = join(self.engine.gather(best_items), self.n_items, lean=True)
             kept = whole
             if at != number:
-                kept = join(self.engine.gather(best_users), self.n_users)
+                kept = join(self.engine.gather(best_users), self.n_users, lean=True)
             best = (at, kept, items)
         start, folder = time.perf_counter(), self.loop.checkpoint
         size = 0 if folder is None else folder.save(Progress(number, whole, self.rows, best))

@@ -1,4 +1,4 @@
-"""The ratings of a store as blocks that the workers hold."""
+"""The ratings of a store as blocks that the workers hold, or read each time they are wanted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ import numpy as np
 
 from netflixdask.kernels.half_step import SEGMENT
 from netflixdask.mapreduce import Engine
-from netflixdask.models.exchange import DstBlock
+from netflixdask.models.exchange import DstBlock, Source, loaded
 from netflixdask.models.side import FIXED
-from netflixdask.store import BlockLoader, RatingBlock, RatingsStore
+from netflixdask.plan import Machines
+from netflixdask.store import BlockLoader, RatingsStore
+from netflixdask.store.shape import RATING_BYTES, Shape
 
 BLOCKS_PER_THREAD = 8
 LEAST_BLOCK = 400_000
 """Ratings below which a block is not worth a task, which costs about 2 ms: of 50 factors they take
 ten times that. Of fewer factors it is more ratings (:func:`least_block`)."""
+LOAD_BYTES = 20
+"""A rating of a block while it is loaded, beside the block itself."""
 PAIRS_OF_A_RATING = 256
 """What a rating costs beside the pairs of its row's unknowns, in such pairs, measured."""
 
@@ -28,7 +32,9 @@ def rating_blocks(
 ) -> tuple[list[DstBlock], list[DstBlock]]:
     """Load all ratings by user and by item into the workers; return the blocks of both sides.
 
-    5 to 6 bytes a rating and order stay there as long as the handles live.
+    5 to 6 bytes a rating and order stay there as long as the handles live. Where that is more than
+    the workers have room for (:func:`streams`), the pieces are the loaders themselves, and every
+    task reads what it wants (:func:`netflixdask.models.exchange.loaded`).
 
     Args:
         store: whose training ratings.
@@ -36,7 +42,10 @@ def rating_blocks(
         n_unknowns: of a row that is solved; 0 for sums.
         split: cut rows of more ratings than a block should have into runs of whole segments.
     """
-    n_blocks, heavy = block_size(store.n_ratings, engine.n_threads, n_unknowns)
+    machines = Machines.of(engine)
+    most = largest_block(machines)
+    n_blocks, heavy = block_size(store.n_ratings, engine.n_threads, n_unknowns, most)
+    streamed = streams(Shape.of(store), machines)
     sides: list[list[DstBlock]] = []
     for by in ("user", "item"):
         rank = int(by == "item")  # the users' first: what comes next is their mean
@@ -53,7 +62,9 @@ def rating_blocks(
                     run[0].stop,
                     sum(loader.n_ratings for loader in run),
                     [
-                        engine.submit(
+                        loader
+                        if streamed
+                        else engine.submit(
                             loader, name=f"load-by-{by}", index=(number, piece), rank=rank
                         )
                         for piece, loader in enumerate(run)
@@ -71,10 +82,32 @@ def least_block(n_unknowns: int) -> int:
     return max(1, LEAST_BLOCK * of_50 // wanted)
 
 
-def block_size(n_ratings: int, n_threads: int, n_unknowns: int) -> tuple[int, int]:
-    """Return how many blocks a side should have, and how many ratings are too many for one row."""
+def largest_block(machines: Machines) -> int:
+    """Return the ratings of the largest block: those that a worker reads at a time take half."""
+    return max(1, machines.room // (2 * machines.threads_each * (LOAD_BYTES + RATING_BYTES)))
+
+
+def streams(shape: Shape, machines: Machines) -> bool:
+    """Tell whether the blocks are more than the workers can hold while they work."""
+    return held_bytes(shape) // machines.n_workers > machines.room // 2
+
+
+def held_bytes(shape: Shape) -> int:
+    """Return the bytes of all blocks of both sides."""
+    return 2 * shape.rating_bytes * shape.n_ratings + 8 * (shape.n_users + shape.n_items)
+
+
+def block_size(n_ratings: int, n_threads: int, n_unknowns: int, largest: int) -> tuple[int, int]:
+    """Return how many blocks a side should have, and how many ratings are too many for one row.
+
+    Args:
+        n_ratings: of all blocks.
+        n_threads: of all workers.
+        n_unknowns: of a row that is solved; 0 for sums.
+        largest: ratings of the largest block that a worker has room for.
+    """
     most = max(1, n_ratings // least_block(n_unknowns))
-    n_blocks = min(most, BLOCKS_PER_THREAD * n_threads)
+    n_blocks = max(min(most, BLOCKS_PER_THREAD * n_threads), -(-n_ratings // largest))
     return n_blocks, max(SEGMENT, n_ratings // n_blocks)
 
 
@@ -121,8 +154,9 @@ def global_mean(blocks: Sequence[DstBlock], n_ratings: int, engine: Engine) -> f
     return low + sum(total for total, _, _ in parts) / (scale * n_ratings)
 
 
-def _total(block: RatingBlock) -> tuple[int, float, float]:
+def _total(source: Source) -> tuple[int, float, float]:
     """Return ``(sum of (rating - low) * scale, low, scale)``."""
+    block = loaded(source)
     if block.code is not None:
         return int(block.code.sum(dtype=np.int64)), block.low, float(block.scale)
     above = np.rint((block.stars().astype(np.float64) - block.low) * FIXED)

@@ -2,7 +2,9 @@
 
 ::
 
-    broadcast    parts ─▶ one matrix ─▶ every block           for a side that fits a worker
+    broadcast    parts ─▶ one matrix ─▶ every block           for a side that fits a worker;
+                                                              a large one of few parts is laid out
+                                                              by every process, as parts are done
     routed       each part sends each block the rows          for big sides, where a block needs
                  that it needs, and no others                 few of the rows
     ranged       each block visits the parts in order and     for big sides, where a block needs
@@ -12,7 +14,8 @@ All three make the same sums in the same order, so the factors have the same bit
 rows that tasks are handed in one half-step, with ``r`` bytes a row (``4 (k + 1)`` with biases)::
 
     broadcast    r * n_src * (1 + places)     once into the matrix (of several runs, in the epoch
-                                              that solved them), then once to each process
+                                              that solved them), then once to each process; only
+                                              that where each process lays it out
     routed       r * sum over blocks of the src rows it needs
     ranged       r * n_src * blocks
 
@@ -22,6 +25,8 @@ whole segments, one more task adds the sums in order and solves (in ``ranged`` i
 
 from __future__ import annotations
 
+import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.mapreduce import Engine, Handle
+from netflixdask.models.assembly import arrive, together
 from netflixdask.models.side import (
     Factors,
     LocalBlock,
@@ -42,24 +48,42 @@ from netflixdask.models.side import (
     place,
     row_bytes,
 )
-from netflixdask.store import RatingBlock
+from netflixdask.plan import Machines
+from netflixdask.store import BlockLoader, RatingBlock
 
 Way = Literal["auto", "broadcast", "routed", "ranged"]
 SRC_BYTES = 2**30
-"""Src matrix that every worker process may hold, however little memory it has."""
+"""Src matrix that every worker process may hold where its memory allows it."""
+SRC_COPIES = 5
+"""What a worker holds of a src matrix at most."""
 SRC_SHARE = 8
 """The src matrix may be one in so many bytes of a worker's memory: it is there up to three times,
 of former runs and as it travels, and twice more for a moment."""
+LEAST_ASSEMBLED = 16 << 20
+"""Bytes of a side from which it pays that each process lays it out as its parts are done: sent when
+the last is done, 100 MB keep a core waiting for a second."""
+MOST_ARRIVALS = 256
+"""Tasks that this may take, of about 2 ms."""
 
 
 class DstBlock(NamedTuple):
-    """The ratings of a run of rows, loaded by the workers."""
+    """The ratings of a run of rows, held by the workers or read by each task."""
 
     first: int
     stop: int
     n_ratings: int
     pieces: list[Handle]
-    """One block; or several of one heavy row, each a run of whole segments, in order."""
+    """One block; or several of one heavy row, each a run of whole segments, in order. Each is a
+    handle, or a loader."""
+
+
+Source = RatingBlock | BlockLoader
+"""What a task is given of a piece."""
+
+
+def loaded(piece: Source) -> RatingBlock:
+    """Return the block, read if need be."""
+    return piece() if callable(piece) else piece
 
 
 class Exchange:
@@ -96,6 +120,10 @@ class Exchange:
         self.name = name
         self._local: list[list[Handle]] = []
         self._needs: list[list[Handle]] = []
+        self._large = is_large(src_bytes or 0)
+        self._assembly = ""
+        # Dask drops tasks that nobody holds; an epoch is submitted while the last one runs.
+        self._arrivals: deque[list[Handle]] = deque(maxlen=2)
         room = src_room(memory_limit)
         way = way_of(way, src_bytes, room, by_parts=solver.by_parts)
         if way in ("auto", "routed"):
@@ -113,9 +141,28 @@ class Exchange:
                 self._local, self._needs = [], []
         self.way: Way = way
 
-    def collect(self, parts: Sequence[Handle], epoch: int) -> list[Handle]:
-        """Return the runs of the other side as :meth:`half_step` takes them: broadcast, as one."""
+    def collect(self, parts: Sequence[Handle], epoch: int, *, last: bool = False) -> list[Handle]:
+        """Return the runs of the other side as :meth:`half_step` takes them.
+
+        Broadcast that is one, or all of them on their way to every process (but the last ones).
+        """
         if self.way != "broadcast" or len(parts) == 1:
+            return list(parts)
+        places = self.engine.places if self._large else ()
+        if assembles(len(places), len(parts)):
+            if last:
+                return list(parts)
+            self._assembly = f"{self.name}-{uuid.uuid4().hex}"
+            self._arrivals.append(
+                [
+                    self.engine.submit(
+                        arrive, part, self._assembly, self.n_src,
+                        name=f"{self.name}-arrive", index=(epoch, at, p), rank=-1, place=where,
+                    )
+                    for p, part in enumerate(parts)
+                    for at, where in enumerate(places)
+                ]
+            )  # fmt: skip
             return list(parts)
         return [self._submit(_join, list(parts), self.n_src, step="join", index=(epoch,))]
 
@@ -143,24 +190,18 @@ class Exchange:
         return self.engine.submit(fn, *args, name=name, index=index)
 
     def _broadcast(self, parts: Sequence[Handle], given: Handle, epoch: int) -> list[Handle]:
-        (whole,) = parts
+        src = _Src(self._assembly, self.n_src)
+        runs = list(parts)
         solved = []
         for number, block in enumerate(self.blocks):
             if len(block.pieces) == 1:
-                solved.append(
-                    self._submit(
-                        _solve,
-                        self.solver,
-                        block.pieces[0],
-                        whole,
-                        given,
-                        step="",
-                        index=(epoch, number),
-                    )
-                )
+                task = (_solve, self.solver, block.pieces[0], runs, src, given)
+                solved.append(self._submit(*task, step="", index=(epoch, number)))
                 continue
             sums = [
-                self._submit(_sum, self.solver, piece, whole, step="sum", index=(epoch, number, p))
+                self._submit(
+                    _sum, self.solver, piece, runs, src, step="sum", index=(epoch, number, p)
+                )
                 for p, piece in enumerate(block.pieces)
             ]
             solved.append(self._add_up(block, sums, given, (epoch, number)))
@@ -175,7 +216,7 @@ class Exchange:
     def _localize(self) -> None:
         for d, block in enumerate(self.blocks):
             local = [
-                self._submit(localize, piece, step="localize", index=(d, p))
+                self._submit(_local, piece, step="localize", index=(d, p))
                 for p, piece in enumerate(block.pieces)
             ]
             self._local.append(local)
@@ -220,11 +261,9 @@ class Exchange:
     def _ranged(self, parts: Sequence[Handle], given: Handle, epoch: int) -> list[Handle]:
         solved = []
         for d, block in enumerate(self.blocks):
-            whole: Handle = (
-                block.pieces[0]
-                if len(block.pieces) == 1
-                else self._submit(_whole_row, block.pieces, step="whole", index=(epoch, d))
-            )
+            whole: Handle = block.pieces[0]
+            if len(block.pieces) > 1 or callable(whole):  # a loader would be called for every part
+                whole = self._submit(_whole_row, block.pieces, step="whole", index=(epoch, d))
             state = self._submit(_start, self.solver, whole, step="start", index=(epoch, d))
             for s, part in enumerate(parts):
                 state = self._submit(
@@ -238,7 +277,8 @@ class Exchange:
 
 def src_room(memory_limit: int) -> int:
     """Return the bytes of src rows that a worker of so much memory may hold."""
-    return max(SRC_BYTES, memory_limit // SRC_SHARE)
+    room = Machines("", 1, 1, memory_limit).room
+    return max(min(SRC_BYTES, room // SRC_COPIES), memory_limit // SRC_SHARE)
 
 
 def way_of(way: Way, src_bytes: int | None, room: int, *, by_parts: bool) -> Way:
@@ -252,28 +292,53 @@ def few_needed(most: int, src_bytes: int, n_src: int, room: int) -> bool:
     return most * src_bytes <= room * n_src
 
 
+def is_large(src_bytes: int) -> bool:
+    """Tell whether a side is worth laying out as its parts are done."""
+    return src_bytes >= LEAST_ASSEMBLED
+
+
+def assembles(n_places: int, n_parts: int) -> bool:
+    """Tell whether each process lays out a large side of so many parts for itself."""
+    return 0 < n_places * n_parts <= MOST_ARRIVALS
+
+
+class _Src(NamedTuple):
+    """What the runs of a side are as one."""
+
+    name: str
+    n_rows: int
+
+    def of(self, runs: list[Side]) -> Side:
+        if len(runs) > 1:
+            return together(runs, self.name, self.n_rows)
+        (whole,) = runs
+        received = Moved(place(), row_bytes(whole.values) * len(whole.values), 0)
+        return whole._replace(moved=(received,))
+
+
 def _join(parts: list[Side], n_rows: int) -> Side:
     whole = join(parts, n_rows)
     own = Moved(place(), 0, row_bytes(whole.values) * n_rows)
     return whole._replace(moved=(*(one for part in parts for one in part.moved), own))
 
 
-def _solve(solver: Solver, block: RatingBlock, src: Side, given: Any) -> Side:
-    solved = solver.solve(block, src.values, given)
-    return solved._replace(moved=_received(src))
+def _solve(solver: Solver, block: Source, runs: list[Side], src: _Src, given: Any) -> Side:
+    whole = src.of(runs)
+    return solver.solve(loaded(block), whole.values, given)._replace(moved=whole.moved)
 
 
-def _received(src: Side) -> tuple[Moved, ...]:
-    return (Moved(place(), row_bytes(src.values) * len(src.values), 0),)
+def _sum(solver: Solver, block: Source, runs: list[Side], src: _Src) -> Piece:
+    whole = src.of(runs)
+    return solver.sums(loaded(block), whole.values)._replace(moved=whole.moved)
 
 
-def _sum(solver: Solver, block: RatingBlock, src: Side) -> Piece:
-    return solver.sums(block, src.values)._replace(moved=_received(src))
-
-
-def _solve_sums(solver: Solver, block: RatingBlock, pieces: list[Piece], given: Any) -> Side:
+def _solve_sums(solver: Solver, block: Source, pieces: list[Piece], given: Any) -> Side:
     solved = solver.solve_sums(block.by, pieces, given)
     return solved._replace(moved=tuple(one for piece in pieces for one in piece.moved))
+
+
+def _local(piece: Source) -> LocalBlock:
+    return localize(loaded(piece))
 
 
 def _count(needs: NDArray[Any]) -> int:
@@ -316,13 +381,15 @@ class _Open(NamedTuple):
     own: int
 
 
-def _whole_row(pieces: list[RatingBlock]) -> RatingBlock:
-    return merge_pieces(pieces)
+def _whole_row(pieces: list[Source]) -> RatingBlock:
+    return merge_pieces([loaded(piece) for piece in pieces])
 
 
 def merge_pieces(pieces: Sequence[RatingBlock]) -> RatingBlock:
     """Put the runs of a heavy row together."""
     one = pieces[0]
+    if len(pieces) == 1:
+        return one
 
     def joined(name: str) -> Any:
         arrays = [getattr(piece, name) for piece in pieces]
@@ -335,17 +402,17 @@ def merge_pieces(pieces: Sequence[RatingBlock]) -> RatingBlock:
     )  # fmt: skip
 
 
-def _start(solver: Solver, block: RatingBlock) -> _Open:
-    return _Open(solver.start(block), 0)
+def _start(solver: Solver, block: Source) -> _Open:
+    return _Open(solver.start(loaded(block)), 0)
 
 
-def _extend(solver: Solver, block: RatingBlock, before: _Open, src: Side) -> _Open:
+def _extend(solver: Solver, block: Source, before: _Open, src: Side) -> _Open:
     own = row_bytes(src.values) * len(src.values)
-    return _Open(solver.extend(block, before.state, src), before.own + own)
+    return _Open(solver.extend(loaded(block), before.state, src), before.own + own)
 
 
-def _finish(solver: Solver, block: RatingBlock, last: _Open, given: Any) -> Side:
-    solved = solver.finish(block, last.state, given)
+def _finish(solver: Solver, block: Source, last: _Open, given: Any) -> Side:
+    solved = solver.finish(loaded(block), last.state, given)
     return solved._replace(moved=(Moved(place(), 0, last.own),))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import dask
 import numpy as np
 import pyarrow as pa
 import pydantic
@@ -202,7 +203,9 @@ class ItemKNN(LinearModel):
         self.global_mean_, self.history_ = baseline.global_mean_, baseline.history_
         self.user_bias_, self.item_bias_ = baseline.user_bias_, baseline.item_bias_
         chosen, shrinkage = self._measure()
-        with tempfile.TemporaryDirectory(prefix="netflixdask-") as folder:
+        # Workers write it: on hosts that share no /tmp, Dask is configured with a folder they see.
+        where = dask.config.get("temporary-directory", None)
+        with tempfile.TemporaryDirectory(prefix="netflixdask-", dir=where) as folder:
 
             def measured(out: Path, **options: Any) -> PairTriangle:
                 shared = {"max_neighbors": config.n_neighbors, "pairs": True}

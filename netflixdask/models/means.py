@@ -12,8 +12,8 @@ from netflixdask.models.alternate import empty_history
 from netflixdask.models.base import check_finite
 from netflixdask.models.bias import BiasSolver, LinearModel
 from netflixdask.models.blocks import global_mean, rating_blocks
-from netflixdask.models.exchange import DstBlock
-from netflixdask.store import RatingBlock, RatingsStore
+from netflixdask.models.exchange import DstBlock, Source, loaded
+from netflixdask.store import RatingsStore
 
 
 class MeanModel(LinearModel):
@@ -86,8 +86,6 @@ def _distances(
     return distances
 
 
-def _row_means(
-    block: RatingBlock, solver: BiasSolver, n_src: int
-) -> tuple[int, NDArray[np.float64]]:
-    side = solver.solve(block, np.zeros(n_src), None)
+def _row_means(piece: Source, solver: BiasSolver, n_src: int) -> tuple[int, NDArray[np.float64]]:
+    side = solver.solve(loaded(piece), np.zeros(n_src), None)
     return side.first, side.values

@@ -12,8 +12,16 @@ from netflixdask.mapreduce import count_tasks
 from netflixdask.models.als import ALS
 from netflixdask.models.base import Estimator
 from netflixdask.models.bias import BiasBaseline
-from netflixdask.models.blocks import PAIRS_OF_A_RATING, block_size, heavy_run
-from netflixdask.models.exchange import Way, few_needed, src_room, way_of
+from netflixdask.models.blocks import (
+    LOAD_BYTES,
+    PAIRS_OF_A_RATING,
+    block_size,
+    heavy_run,
+    held_bytes,
+    largest_block,
+    streams,
+)
+from netflixdask.models.exchange import Way, assembles, few_needed, is_large, src_room, way_of
 from netflixdask.models.factor_model import FactorModel
 from netflixdask.models.item_knn import ItemKNN
 from netflixdask.models.rated import IN_MEMORY
@@ -25,8 +33,6 @@ from netflixdask.store.shape import Shape
 
 RESULT_BYTES = 1_000
 """What the client is sent of a task whose result is a few numbers."""
-LOAD_BYTES = 20
-"""A rating of a block while it is loaded, beside the block itself."""
 BIAS_BYTES = 24
 """A rating while its row's bias is solved."""
 FIXED_BYTES = 10_000_000
@@ -103,7 +109,7 @@ def plan_save(model: Estimator, shape: Shape) -> Step:
 
 
 def _n_blocks(shape: Shape, machines: Machines) -> int:
-    return block_size(shape.n_ratings, machines.n_threads, 0)[0]
+    return block_size(shape.n_ratings, machines.n_threads, 0, largest_block(machines))[0]
 
 
 def _alternating(
@@ -116,6 +122,7 @@ def _alternating(
     pieces: int = 0,
     ways: tuple[Way, Way],
     alone: tuple[float, float],
+    large: tuple[bool, bool] = (False, False),
     checkpoints: int = 0,
     margins: bool = False,
 ) -> Step:
@@ -130,15 +137,22 @@ def _alternating(
         pieces: runs of heavy rows, beyond one a row.
         ways: how users' rows reach the blocks by item, and items' those by user.
         alone: seconds in which one thread would solve the items, and the users.
+        large: of the sides, whether each process may lay them out for itself.
         checkpoints: how often the users are taken to the client.
         margins: whether the solver needs sums over the src side.
     """
     both, workers = sum(n), min(machines.n_workers, max(n))
-    tasks = 2 * n[0] + n[1] + pieces + 2  # load, mean
+    streamed = streams(shape, machines)
+    tasks = n[0] + (0 if streamed else sum(n) + pieces) + 2  # mean, load
     tasks += epochs * (both + pieces) + checkpoints
-    for own, way in ((n[0], ways[0]), (n[1], ways[1])):
+    laid_out = [
+        way == "broadcast" and big and assembles(machines.n_workers, own)
+        for own, way, big in zip(n, ways, large, strict=True)
+    ]
+    for own, way, by_all in zip(n, ways, laid_out, strict=True):
         # What a side's runs lost: of each, or of all when the other side takes them as one.
-        tasks += epochs * (2 if way == "broadcast" and own > 1 else own)
+        tasks += epochs * (2 if way == "broadcast" and own > 1 and not by_all else own)
+        tasks += (epochs - 1) * machines.n_workers * own * by_all
     for own, other, way in ((n[1], n[0], ways[0]), (n[0], n[1], ways[1])):
         if way == "routed":
             tasks += 2 * own + epochs * own * other
@@ -146,14 +160,19 @@ def _alternating(
             tasks += epochs * own * (other + 1)
     if margins:
         tasks += epochs * (both + 2)
-    blocks = 2 * shape.rating_bytes * shape.n_ratings + 8 * (shape.n_users + shape.n_items)
     largest = shape.n_ratings // max(1, min(n))
-    loading = min(machines.threads_each, max(n)) * largest * LOAD_BYTES
+    at_once = min(machines.threads_each, max(n)) * largest
+    loading = at_once * LOAD_BYTES
+    blocks = held_bytes(shape) // workers
+    if streamed:
+        blocks = at_once * shape.rating_bytes
     # Of each side its parts on the way into one, and that one; or what tasks are handed.
     travels = 0.0
-    for size, way, seconds, blocks_of in zip(sides, ways, alone, reversed(n), strict=True):
+    for size, way, seconds, blocks_of, by_all in zip(
+        sides, ways, alone, reversed(n), laid_out, strict=True
+    ):
         others: float = workers - 1
-        if way == "broadcast":
+        if way == "broadcast" and not by_all:
             others = 1 - 1 / workers + takers(blocks_of, seconds, size, machines)
         travels += size * others
     side_bytes = sum(sides)
@@ -163,7 +182,7 @@ def _alternating(
         rows=2 * epochs * shape.n_ratings,
         blocks=both,
         tasks=tasks,
-        memory=blocks // workers + (HELD_SIDES + SENT_SIDES) * side_bytes + loading + FIXED_BYTES,
+        memory=blocks + (HELD_SIDES + SENT_SIDES) * side_bytes + loading + FIXED_BYTES,
         least=2 * side_bytes + loading,
         moved=round(side_bytes * (1 + 0.5 * checkpoints) + epochs * travels) + facts // 2,
     )
@@ -208,7 +227,8 @@ def takers(n_blocks: int, seconds: float, size: int, machines: Machines) -> floa
 def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
     config, layout = model.config, model.layout
     k = layout.n_unknowns
-    n_blocks, heavy = block_size(shape.n_ratings, machines.n_threads, k)
+    largest = largest_block(machines)
+    n_blocks, heavy = block_size(shape.n_ratings, machines.n_threads, k, largest)
     validation = config.validation if hasattr(config, "validation") else 0.0
     n = [shape.n_blocks(by, n_blocks) for by in ("user", "item")]
     pieces = 0
@@ -230,6 +250,7 @@ def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
     step = _alternating(
         shape, machines, n, config.epochs, (sent * shape.n_users, sent * shape.n_items),
         pieces=pieces, ways=ways, alone=(n_madds[0] / rate, n_madds[1] / rate),
+        large=(is_large(4 * width * shape.n_users), is_large(4 * width * shape.n_items)),
         checkpoints=checkpoints, margins=model.name == "implicit-als" or layout.n_shadow > 0,
     )  # fmt: skip
     starts = -(-shape.n_users // RUN)
@@ -249,7 +270,7 @@ def _factors(model: FactorModel, shape: Shape, machines: Machines) -> Step:
         moved=step.moved,
         work={
             "factor": float(config.epochs * sum(n_madds)),
-            "load": 2.0 * shape.n_ratings,
+            "load": 2.0 * shape.n_ratings * (config.epochs if streams(shape, machines) else 1),
             "rows": float(config.epochs * rows),
         },
         smaller=FACTORS,

@@ -37,6 +37,7 @@ class Factors:
 
     Attributes:
         layout: the columns; ``4 * layout.n_sent`` bytes a row travel.
+        keeper: whose memory they lie in, if it is not their own.
     """
 
     def __init__(self, packed: Floats, layout: Layout) -> None:
@@ -44,6 +45,7 @@ class Factors:
         self._lean: Parts | None = None
         self._lock = threading.Lock()
         self.layout = layout
+        self.keeper: Any = None
 
     @classmethod
     def of(cls, rows: NDArray[Any], layout: Layout) -> Factors:
@@ -71,6 +73,19 @@ class Factors:
                     self._lean = None
         return packed
 
+    def lie_in(self, room: Floats, keeper: Any, *, write: bool) -> None:
+        """Move to float32[n_rows, layout.width] of a keeper, and keep it; write them if told."""
+        with self._lock:
+            if not write:
+                pass
+            elif self._packed is not None:
+                room[:] = self._packed
+            else:
+                assert self._lean is not None
+                self.layout.pack_parts(*self._lean, room)
+            self._packed, self.keeper = room, keeper
+            self._lean = None
+
     def parts(self) -> Parts:
         """Return factors and the columns behind them (:meth:`Layout.parts`); read them only."""
         lean = self._lean
@@ -94,6 +109,7 @@ class Factors:
         factors, rest, self.layout = state
         self._lean = factors, rest
         self._packed, self._lock = None, threading.Lock()
+        self.keeper = None
 
     def take(self, rows: NDArray[Any]) -> Factors:
         """Return some rows."""
@@ -202,9 +218,24 @@ class Solver(ABC):
         raise NotImplementedError
 
 
-def join_values(parts: Sequence[Side], n_rows: int) -> Any:
-    """Put runs together; numbers that no run has are zero."""
+def join_values(parts: Sequence[Side], n_rows: int, *, lean: bool = False) -> Any:
+    """Put runs together; numbers that no run has are zero.
+
+    Args:
+        parts: the runs.
+        n_rows: of all.
+        lean: of factors only what travels, for whoever solves nothing with them.
+    """
     like = parts[0].values
+    if isinstance(like, Factors) and lean:
+        columns = [part.values.parts() for part in parts]
+        factors, rest = (
+            np.zeros((n_rows, some.shape[1]), some.dtype) for some in columns[0]
+        )  # fmt: skip
+        for part, (of_part, behind) in zip(parts, columns, strict=True):
+            factors[part.first : part.stop] = of_part
+            rest[part.first : part.stop] = behind
+        return Factors.of_parts(factors, rest, like.layout)
     if isinstance(like, Factors):
         packed = large_rows(n_rows, like.layout.width)
         filled = 0
@@ -220,13 +251,13 @@ def join_values(parts: Sequence[Side], n_rows: int) -> Any:
     return values
 
 
-def join(parts: Sequence[Side], n_rows: int) -> Side:
+def join(parts: Sequence[Side], n_rows: int, *, lean: bool = False) -> Side:
     """Put the runs of a side together."""
     if len(parts) == 1 and len(parts[0].values) == n_rows:
         return parts[0]
     error = sum(part.squared_error for part in parts)
     penalty = sum(part.penalty for part in parts)
-    return Side(0, join_values(parts, n_rows), error, penalty)
+    return Side(0, join_values(parts, n_rows, lean=lean), error, penalty)
 
 
 def place() -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from netflixdask.kernels.pair_draws import draw_pairs
 from netflixdask.mapreduce import Engine
-from netflixdask.models.exchange import DstBlock
+from netflixdask.models.exchange import DstBlock, Source, loaded
 from netflixdask.random import STREAM_VALIDATION_PAIR, hash_ids
 from netflixdask.store import RatingBlock, RatingsStore
 
@@ -96,7 +96,8 @@ def hold_out(
     return Parts(kept["user"], kept["item"], held, store.n_ratings - n_held, n_held)
 
 
-def _part(block: RatingBlock, draw: ValidationDraw, held: bool) -> RatingBlock:
+def _part(piece: Source, draw: ValidationDraw, held: bool) -> RatingBlock:
+    block = loaded(piece)
     drawn = draw(block)
     return kept(block, drawn if held else ~drawn)
 

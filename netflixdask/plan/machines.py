@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+import dask
 import distributed
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
@@ -15,10 +16,13 @@ from distributed.system import MEMORY_LIMIT
 from distributed.worker_memory import parse_memory_limit
 
 from netflixdask import cluster
-from netflixdask.cluster import files, standing
+from netflixdask.cluster import files, sound, standing
 from netflixdask.errors import ConfigError
 from netflixdask.mapreduce import Engine
 
+LEAST_ROOM = 16 << 20
+"""Bytes that tasks take however little there is."""
+NO_LIMIT = 1 << 62
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -39,6 +43,26 @@ class Machines:
     def threads_each(self) -> int:
         """Threads of the largest worker."""
         return max(1, -(-self.n_threads // self.n_workers))
+
+    @property
+    def room(self) -> int:
+        """Bytes that the tasks of a worker may hold before Dask writes results to disk.
+
+        That is a share of the limit (``distributed.worker.memory.spill``, 70 %) less what a worker
+        without a task holds.
+        """
+        return max(LEAST_ROOM, self._left("spill", 0.7))
+
+    @property
+    def most(self) -> int:
+        """Bytes of tasks beyond which Dask gives a worker no more: ``...memory.pause``, 80 %."""
+        return max(0, self._left("pause", 0.8))
+
+    def _left(self, name: str, default: float) -> int:
+        if not self.memory_limit:
+            return NO_LIMIT
+        share = dask.config.get(f"distributed.worker.memory.{name}", default)
+        return round((share or 1.0) * self.memory_limit) - sound.IDLE
 
     def travelling(self, n_bytes: float) -> int:
         """Return what of ``n_bytes``, made and used anywhere, goes to another worker."""

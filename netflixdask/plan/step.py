@@ -124,13 +124,14 @@ class Plan:
         return [*self._memory_problems(), *self._disk_problems()]
 
     def _memory_problems(self) -> Iterable[str]:
-        limit = self.machines.memory_limit
+        limit, most = self.machines.memory_limit, self.machines.most
         for step in self.steps:
-            if limit and step.least > limit:
+            if limit and step.least > most:
                 yield (
                     f"{step.name}: needs about {size_text(step.least)} of memory at a time on a "
-                    f"worker, and a worker may use {size_text(limit)} ({self.machines}); nothing "
-                    f"was started: {step.smaller}"
+                    f"worker, and of the {size_text(limit)} of one {size_text(most)} are for that "
+                    f"({self.machines}; its code takes the rest, and beyond a share of its limit "
+                    f"Dask gives it no task); nothing was started: {step.smaller}"
                 )
 
     def _disk_problems(self) -> Iterable[str]:

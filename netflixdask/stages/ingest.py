@@ -60,7 +60,8 @@ class IngestConfig(Config):
     """About how many bytes of text one task parses."""
     memory_limit: int | None = None
     """Bytes that all processes together may hold, a number or such as ``"2GB"``; what would not
-    fit is kept on disk meanwhile. By default 5 GB, or half of the machine's memory."""
+    fit is kept on disk meanwhile. By default 5 GB, half of the machine's memory, or what the
+    workers have room for."""
 
     @pydantic.field_validator("memory_limit", mode="before")
     @classmethod

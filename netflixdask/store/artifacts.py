@@ -102,6 +102,11 @@ class Artifact:
             raise StoreError(f"{self.path}: no table {name!r}; it has {', '.join(tables)}")
         return sorted(found, key=lambda entry: entry.file)
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a table: one without rows may not be."""
+        starts = f"{name}.parquet", f"{name}/"
+        return any(entry.file.startswith(starts) for entry in self.manifest.files)
+
     def files(self, name: str) -> list[Path]:
         """Return the files of table ``name``, in order."""
         return [self.path / entry.file for entry in self.entries(name)]

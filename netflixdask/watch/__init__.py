@@ -1,5 +1,8 @@
 """Watching a scheduler: a preload that adds the page ``/netflixdask`` to its dashboard.
 
+It adds the metrics of :mod:`netflixdask.watch.metrics` to ``/metrics`` as well, and tells
+Prometheus where the workers are (:mod:`netflixdask.watch.targets`).
+
 ``dask scheduler --preload netflixdask.watch``; the clusters that netflixdask starts load it.
 """
 
@@ -29,8 +32,10 @@ def _register() -> None:
 
 def dask_setup(scheduler: Any) -> None:
     """Begin to listen; called by Dask when the scheduler starts."""
+    from netflixdask.watch import targets
     from netflixdask.watch.live import Watcher
 
+    targets.serve(scheduler)
     watcher = _watchers[scheduler.id] = Watcher(scheduler)
     watcher.begin()
     # Not netflixdask[metrics]; or another scheduler of this process has its metrics there already.

@@ -1,7 +1,7 @@
 """The page ``/netflixdask`` of the scheduler's dashboard: what runs, how far, whether it converges.
 
 Bokeh carries the parts to the browser and keeps them up to date; they are HTML and SVG of their
-own, so that they follow light and dark by the variables of ``page.css``.
+own, so that they follow light and dark by the variables of ``drawing/style.css``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 from bokeh.models import Div, InlineStyleSheet
 from distributed.dashboard.components.scheduler import env
 
-from netflixdask.runs import Run, bytes_text, count_text, seconds_text
-from netflixdask.watch.chart import Line, lines
+from netflixdask.drawing import style
+from netflixdask.drawing.flow import draw_flow
+from netflixdask.drawing.lines import Line, lines
+from netflixdask.runs import Run, bytes_text, seconds_text
 from netflixdask.watch.live import Watcher, Worker
-from netflixdask.watch.picture import draw_flow
 
 ROUTE = "/netflixdask"
 TICK = 500  # milliseconds between two looks, while a browser looks
@@ -97,7 +98,8 @@ def _panel(title: str, said: str, body: str) -> str:
 
 @functools.cache
 def _css() -> str:
-    return resources.files("netflixdask.watch").joinpath("page.css").read_text(encoding="utf-8")
+    own = resources.files("netflixdask.watch").joinpath("page.css").read_text(encoding="utf-8")
+    return style() + own
 
 
 def _head(watcher: Watcher, run: Run | None, workers: list[Worker], now: float) -> str:
@@ -116,8 +118,9 @@ def _head(watcher: Watcher, run: Run | None, workers: list[Worker], now: float) 
     where = f"now <b>{html.escape(step.name)}</b>" if step is not None else ""
     title = html.escape(run.flow or "stages of one process")
     took = seconds_text(run.seconds(now))
-    n_done = sum(step.status in ("done", "skipped") for step in run.steps.values())
-    known = len({*run.steps, *run.plan})
+    own = run.own_steps()
+    n_done = sum(step.status in ("done", "skipped") for step in own.values())
+    known = len({*own, *run.plan})
     error = f'<p class="error">{html.escape(run.error)}</p>' if run.error else ""
     return (
         f'<div class="head"><span><h1>{title}</h1><span class="pill {run.status}">{run.status}'
@@ -156,7 +159,7 @@ def _learning(run: Run | None) -> str:
     if not by_seconds:
         body = '<p class="none">No model has told an epoch yet.</p>'
     else:
-        size = {"width": 400, "height": 220, "y_range": _of_interest(by_epoch)}
+        size = {"width": 310, "height": 215, "y_range": _of_interest(by_epoch)}
         body = (
             f'<div class="key">{"".join(keys)}</div><div class="pair">'
             f"{lines(by_seconds, x_name='seconds', **size)}"  # type: ignore[arg-type]
@@ -225,7 +228,7 @@ def _runs(watcher: Watcher, shown: Run | None, now: float) -> str:
     rows = []
     for run in sorted(watcher.runs.runs.values(), key=lambda run: -run.start):
         best = run.rmse()
-        rmse = "" if best is None else f"{best[1]:.4f} {html.escape(best[0])}"
+        rmse = "" if best is None else f"{best[1]:.4f} {html.escape(best[0])}, {best[2]}"
         clock = time.strftime("%H:%M:%S", time.localtime(run.start))
         kind = ' class="shown"' if run is shown else ""
         rows.append(
@@ -233,7 +236,7 @@ def _runs(watcher: Watcher, shown: Run | None, now: float) -> str:
             f'<a href="?run={html.escape(run.id)}">{html.escape(run.flow or "stages")}</a></td>'
             f'<td><span class="pill {run.status}">{run.status}</span></td>'
             f'<td class="number">{seconds_text(run.seconds(now))}</td>'
-            f'<td class="number">{count_text(len(run.steps)).strip()}</td><td>{rmse}</td></tr>'
+            f'<td class="number">{len(run.own_steps())}</td><td>{rmse}</td></tr>'
         )
     for record in watcher.earlier:
         if record["id"] in watcher.runs.runs:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ import numpy as np
 
 import netflixdask as nd
 from netflixdask.cluster import standing
-from netflixdask.mapreduce.dask_engine import TOPIC
+from netflixdask.events import STAGE as TOPIC
 from netflixdask.progress import quiet
 from tests import places
 from tests.benchmarks.hosts import Clock, Stages, place, start_flow, warm
@@ -178,6 +179,7 @@ def main() -> int:
     parser.add_argument("--ttl", type=float, default=10, help="scheduler.worker-ttl")
     given = parser.parse_args()
     given.clock = Clock()
+    logging.disable()  # the client that watches would tell at length which scheduler it lost
     os.environ["DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP"] = f"{given.tcp} s"
     os.environ["DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"] = f"{given.ttl} s"
     lost: dict[str, float] = {}

@@ -37,7 +37,7 @@ from dask.utils import parse_bytes
 import netflixdask as nd
 from netflixdask.cluster import standing
 from netflixdask.cluster.certs import make_certificates
-from netflixdask.mapreduce.dask_engine import TOPIC
+from netflixdask.events import STAGE as TOPIC
 from netflixdask.progress import quiet
 from tests import places
 from tests.tables import differences, leftovers

@@ -5,8 +5,9 @@
     make bench-scaling ARGS="--tasks"                           the scheduler alone, in a minute
     make bench-scaling ARGS="--predict"                         larger clusters by the rates alone
 
-Scheduler, workers and this client are processes of their own. Every worker has one thread, pinned
-to one core; the scheduler takes what it needs of any. The tables are those of the README.
+Scheduler, workers and client are processes of their own. Every worker has one thread, pinned to one
+core; scheduler and client take what they need of any. One worker, one beside another that does the
+same, and two that share the work take turns. The tables are those of the README.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import netflixdask as nd
 from netflixdask.answers.plan import plan_recommend
-from netflixdask.cluster.laptop import WORKER_ENVIRONMENT
 from netflixdask.models import blocks
 from netflixdask.models.plan import fit_steps
 from netflixdask.plan import Machines, Step, load_rates
@@ -47,11 +45,8 @@ from netflixdask.stages.synth import SynthConfig
 from netflixdask.store.build import plan_rows
 from netflixdask.store.shape import Shape
 from netflixdask.testing import tiny_store
-from tests.hosts import Hosts, hosts
+from tests.benchmarks.pinned import CANOPIES, EPOCHS, FACTORS, LIST, Driven, Took, pinned
 
-WORKER_MEMORY = "6GB"
-CANOPIES = {"n_clusters": 100, "t1": 0.1, "t2": 0.3}
-FACTORS, EPOCHS, LIST = 50, 5, 10
 STAGES = ("ingest", "similarity", "canopy", "als", "recommend")
 
 # What the predictions assume of a node, and of the network between them.
@@ -63,19 +58,6 @@ SETS = {
     "the prize": {"n_ratings": 100_480_507, "n_users": 480_189, "n_items": 17_770},
     "10 billion": {"n_ratings": 10_000_000_000, "n_users": 40_000_000, "n_items": 60_000},
 }
-
-
-@dataclass(frozen=True)
-class Took:
-    """One run of a stage."""
-
-    seconds: float
-    cpu: float
-    """Seconds of the workers' processors."""
-    moved: int
-    """Bytes that left workers."""
-    scheduler: float
-    """Seconds of the scheduler's processor."""
 
 
 @dataclass(frozen=True)
@@ -92,84 +74,29 @@ class Scheduled:
     """Tasks that it knew at a time."""
 
 
-def _pin(dask_worker: Any) -> None:
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), {int(dask_worker.name)})
-
-
-def _clear(dask_worker: Any) -> float:
-    dask_worker.transfer_outgoing_log.clear()
-    return time.process_time()
-
-
-def _sent(dask_worker: Any) -> tuple[float, int]:
-    return time.process_time(), sum(e["total"] for e in dask_worker.transfer_outgoing_log)
-
-
-@contextmanager
-def pinned(folder: Path, n_workers: int) -> Iterator[tuple[distributed.Client, Hosts]]:
-    """Start a scheduler and workers of one thread, the i-th pinned to the i-th core."""
-    cores = sorted(os.sched_getaffinity(0))
-    if n_workers > len(cores):
-        sys.exit(f"{n_workers} workers need as many cores, found {len(cores)}")
-    folder.mkdir(parents=True)
-    root = str(Path(__file__).resolve().parents[2])
-    environ = {name: str(value) for name, value in WORKER_ENVIRONMENT.items()}
-    environ["PYTHONPATH"] = root
-    with hosts(folder, **environ) as started:
-        for core in cores[:n_workers]:
-            started.worker(str(core), "--memory-limit", WORKER_MEMORY)
-        started.wait_for(n_workers)
-        with nd.open_client(started.address, quiet=True) as client, quiet():
-            client.run(_pin)
-            yield client, started
-
-
-def calls(base: Path, text: Path, store: Path) -> dict[str, Callable[[], Any]]:
-    """Return the stages; each writes anew below ``base``."""
-
-    def anew(name: str, go: Callable[[Path], Any]) -> Callable[[], Any]:
-        def call() -> Any:
-            shutil.rmtree(base / name, ignore_errors=True)
-            return go(base / name)
-
-        return call
-
-    model = nd.ALS(n_factors=FACTORS, epochs=EPOCHS)
-    return {
-        "ingest": anew("store", lambda out: nd.ingest(text, out)),
-        "similarity": anew("similarity", lambda out: nd.item_similarity(store, out)),
-        "canopy": anew("canopies", lambda out: nd.canopy(store, out, **CANOPIES)),
-        "als": lambda: model.fit(store),
-        "recommend": anew("lists", lambda out: nd.recommend(model, n=LIST, out=out)),
-    }
-
-
 def strong(
-    folder: Path, text: Path, store: Path, runs: int, workers: tuple[int, ...]
-) -> dict[int, dict[str, list[Took]]]:
-    """Run every stage, ``1 + runs`` times each, on one worker and on more."""
-    found: dict[int, dict[str, list[Took]]] = {}
-    for n in workers:
-        found[n] = {}
-        with pinned(folder / f"workers-{n}", n) as (client, started):
-            scheduler = started.processes["scheduler"]
-            for stage, call in calls(folder / f"out-{n}", text, store).items():
-                found[n][stage] = []
-                for _ in range(1 + runs):
-                    before, cpu = client.run(_clear), scheduler.cpu_times()
-                    start = time.perf_counter()
-                    call()
-                    seconds = time.perf_counter() - start
-                    after, now = client.run(_sent), scheduler.cpu_times()
-                    took = Took(
-                        seconds,
-                        sum(after[worker][0] - before[worker] for worker in before),
-                        sum(after[worker][1] for worker in before),
-                        now.user + now.system - cpu.user - cpu.system,
-                    )
-                    found[n][stage].append(took)
-                    print(f"  {n} workers, {stage}: {took}", file=sys.stderr, flush=True)
+    folder: Path, text: Path, store: Path, runs: int, stages: Iterable[str]
+) -> dict[str, dict[str, list[Took]]]:
+    """Run every stage ``1 + runs`` times on one worker, on two, and twice at a time on one each."""
+    found: dict[str, dict[str, list[Took]]] = {}
+    driven = {
+        name: Driven(folder / name, text, store, n, first)
+        for name, n, first in (("one", 1, 0), ("other", 1, 1), ("two", 2, 0))
+    }
+    for stage in stages:
+        took: dict[str, list[Took]] = {name: [] for name in ("one", "both", "two")}
+        for _ in range(1 + runs):
+            took["one"].append(driven["one"].run(stage))
+            for name in ("one", "other"):
+                driven[name].begin(stage)
+            both = [driven[name].end() for name in ("one", "other")]
+            took["both"].append(max(both, key=lambda one: one.seconds))
+            took["two"].append(driven["two"].run(stage))
+            last = {name: round(some[-1].seconds, 2) for name, some in took.items()}
+            print(f"  {stage}: {last}", file=sys.stderr, flush=True)
+        found[stage] = took
+    for one in driven.values():
+        one.close()
     return found
 
 
@@ -178,21 +105,23 @@ def warm(runs: list[Took]) -> Took:
     return sorted(runs[1:], key=lambda took: took.seconds)[len(runs[1:]) // 2]
 
 
-def show_strong(found: Mapping[int, Mapping[str, list[Took]]]) -> None:
-    """Print the table of strong scaling."""
-    one, *more = found
-    print("| stage | workers | first run, s | then, s | efficiency | CPU s | moved | scheduler |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for stage in found[one]:
-        alone = warm(found[one][stage])
-        for n in (one, *more):
-            took = warm(found[n][stage])
-            efficiency = f"{alone.seconds / took.seconds / n:.2f}" if n > 1 else ""
-            print(
-                f"| {stage} | {n} | {found[n][stage][0].seconds:.1f} | {took.seconds:.2f} | "
-                f"{efficiency} | {took.cpu:.2f} | {size_text(took.moved)} | "
-                f"{took.scheduler / took.seconds:.1%} |"
-            )
+def show_strong(found: Mapping[str, Mapping[str, list[Took]]]) -> None:
+    """Print the table of strong scaling.
+
+    Two workers can do no better than each of two does alone while the other is as busy: that is
+    what the machine gives.
+    """
+    print("| stage | one, s | one beside one, s | two, s | efficiency | of what the machine gives "
+          "| CPU s, one and two | moved | scheduler |")  # fmt: skip
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for stage, took in found.items():
+        one, both, two = (warm(took[name]) for name in ("one", "both", "two"))
+        print(
+            f"| {stage} | {one.seconds:.1f} | {both.seconds:.1f} | {two.seconds:.1f} | "
+            f"{one.seconds / two.seconds / 2:.2f} | {both.seconds / two.seconds / 2:.2f} | "
+            f"{one.cpu:.1f}, {two.cpu:.1f} | {size_text(two.moved)} | "
+            f"{two.scheduler / two.seconds:.1%} |"
+        )
     print()
 
 
@@ -267,6 +196,8 @@ def schedule(folder: Path, n_blocks: int) -> dict[str, Scheduled]:
 
 def show_scheduled(found: Mapping[str, Scheduled]) -> None:
     """Print the table of what the scheduler took."""
+    if not found:
+        return
     print("| graph | tasks | tasks a second | scheduler's CPU a task | its memory a task |")
     print("|---|---:|---:|---:|---:|")
     for name, took in found.items():
@@ -297,10 +228,10 @@ def alone(steps: Iterable[Step]) -> float:
     return sum(n / rates[name] for step in steps for name, n in step.work.items())
 
 
-def measured_work(store: Path, found: Mapping[str, list[Took]]) -> dict[str, float]:
+def measured_work(store: Path, found: Mapping[str, Mapping[str, list[Took]]]) -> dict[str, float]:
     """Return of every stage what it took one pinned worker, over what its plan says."""
     here = planned(Shape.of(nd.open_store(store)), Machines("here", 1, 1, 0))
-    return {stage: warm(found[stage]).cpu / alone(steps) for stage, steps in here.items()}
+    return {stage: warm(found[stage]["one"]).cpu / alone(steps) for stage, steps in here.items()}
 
 
 def predict(slower: Mapping[str, float], task_seconds: float, task_bytes: float) -> None:
@@ -356,6 +287,7 @@ def main() -> None:
     parser.add_argument("--ratings", type=int, default=4_000_000, help="of what is made up")
     parser.add_argument("--runs", type=int, default=3, help="warm runs of each stage")
     parser.add_argument("--blocks", type=int, default=2_000, help="blocks of the tiny graphs")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="only this one; again")
     parser.add_argument("--tasks", action="store_true", help="the scheduler alone")
     parser.add_argument("--folder", type=Path, help="where all is written; temporary without")
     parser.add_argument("--predict", action="store_true", help="larger clusters alone, by rates")
@@ -365,7 +297,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="netflixdask-", dir=given.folder) as name:
         folder = Path(name)
-        scheduled = schedule(folder, given.blocks)
+        scheduled = {} if given.stage else schedule(folder, given.blocks)
         show_scheduled(scheduled)
         if given.tasks:
             return
@@ -381,11 +313,13 @@ def main() -> None:
                     text = folder / "raw"
                     nd.synth(text, layout="netflix", **size)
                 store = store or nd.ingest(text, folder / "store").path
-        found = strong(folder, text, store, given.runs, (1, 2))
+        found = strong(folder, text, store, given.runs, given.stage or STAGES)
         show_strong(found)
+        if given.stage:
+            return
         task_seconds = statistics.median(took.cpu / took.tasks for took in scheduled.values())
         task_bytes = max(took.memory / max(1, took.most) for took in scheduled.values())
-        predict(measured_work(store, found[1]), task_seconds, task_bytes)
+        predict(measured_work(store, found), task_seconds, task_bytes)
 
 
 if __name__ == "__main__":

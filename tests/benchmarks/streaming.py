@@ -120,22 +120,25 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=17_770)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--memory", default="1GB", help="of each worker")
+    parser.add_argument("--raw", type=Path, help="text that was made before")
     parser.add_argument("--folder", type=Path, help="where all is written; temporary without")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="netflixdask-", dir=given.folder) as name:
         folder = Path(name)
-        with nd.open_client(quiet=True), quiet():
-            shape = {"n_ratings": given.ratings, "n_users": given.users, "n_items": given.items}
-            nd.synth(folder / "raw", layout="netflix", **shape)
-        size = sum(path.stat().st_size for path in (folder / "raw").rglob("*") if path.is_file())
+        raw = given.raw or folder / "raw"
+        if given.raw is None:
+            with nd.open_client(quiet=True), quiet():
+                shape = {"n_ratings": given.ratings, "n_users": given.users, "n_items": given.items}
+                nd.synth(raw, layout="netflix", **shape)
+        size = sum(path.stat().st_size for path in raw.rglob("*") if path.is_file())
         room = given.workers * parse_bytes(given.memory)
         print(
             f"{given.ratings:,} ratings, {size / 1e9:.2f} GB of text, {size / room:.1f} times the "
             f"{room / 1e9:.2f} GB of all workers",
             flush=True,
         )
-        rows = run(folder / "bounded", folder / "raw", given.workers, given.memory)
-        free = run(folder / "free", folder / "raw", given.workers, 0)
+        rows = run(folder / "bounded", raw, given.workers, given.memory)
+        free = run(folder / "free", raw, given.workers, 0)
         found = differences(folder / "bounded", folder / "free")
     print("| stage | seconds | without a limit | highest memory of a worker | spilled | restarts |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import places
+from tests import places, recipes
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +42,17 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             yield place
     except places.NotHere as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def wheel_of(pytestconfig: pytest.Config) -> Callable[[str], zipfile.ZipFile]:
+    """What opens a wheel of the registry for the schemas in it; downloaded once."""
+
+    def opened(name: str) -> zipfile.ZipFile:
+        assert pytestconfig.cache is not None
+        try:
+            return recipes.wheel_of(name, pytestconfig.cache.mkdir("wheels"))
+        except recipes.NoWheel as reason:
+            pytest.skip(f"no schemas to check against: {reason}")
+
+    return opened

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from netflixdask.cluster import open_client, standing
 from netflixdask.cluster.certs import make_certificates
 from netflixdask.errors import ClusterError
 from tests.places import SshServers
+from tests.recipes import cluster_file
 
 pytestmark = [pytest.mark.distributed, pytest.mark.ssh]
 
@@ -30,12 +32,13 @@ def hosts(ssh_servers: SshServers) -> list[str]:
 def lab(
     ssh_servers: SshServers, hosts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """A cluster file with a worker behind each server, and TLS; down after the test."""
+    """The recipe's cluster file with a worker behind each server; down after the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     make_certificates(tmp_path / "certs")
     file = tmp_path / "lab.toml"
-    more = '[tls]\nfolder = "certs"\n[environment]\nNETFLIXDASK_TEST = "yes"\n'
-    file.write_text(ssh_servers.file(hosts) + more)
+    here = tomllib.loads(ssh_servers.file(hosts)) | {"workers": 2, "scratch": str(tmp_path)}
+    more = '[environment]\nNETFLIXDASK_TEST = "yes"\n'
+    file.write_text(cluster_file("ssh/hosts.toml", **here) + more)
     yield file
     standing.down(file)
 

@@ -161,6 +161,23 @@ def test_without_workers_a_run_ends(two: Hosts, monkeypatch: pytest.MonkeyPatch)
             engine.gather([engine.submit(sleep, 0.1, name="sleep")])
 
 
+def test_workers_whose_memory_stays_full_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "WORKERS_TIMEOUT", 2.0)
+    monkeypatch.setattr(faults, "PULSE", 0.2)
+    with nd.open_client(workers=1, threads=1, memory_limit="1GB", quiet=True) as client, quiet():
+        engine = DaskEngine(client)
+        said = (
+            r"^stats: the memory of all 1 workers has been full for 2 s, so that they take no task "
+            r"\(limit of one: 1\.0 GB\); give each more memory .*run the same command again"
+        )
+        full = [engine.submit(_keep, 870_000_000, name="keep")]
+        sums = [engine.submit(_slow_sum, full, i, name="sum", index=i) for i in (1, 2)]
+        with pytest.raises(ClusterError, match=said), engine.stage("stats"):
+            engine.gather(sums)
+
+
 # --- workers -----------------------------------------------------------------------------------
 
 
@@ -237,6 +254,23 @@ def _fill(_: int) -> int:
     while True:
         held.append(np.ones(4 << 20))
         time.sleep(0.01)
+
+
+_KEPT: list[bytearray] = []
+
+
+def _keep(total: int) -> int:
+    """Hold memory that Dask knows nothing of, until the process has so many bytes."""
+    n = total - psutil.Process().memory_info().rss
+    kept = bytearray(n)
+    kept[:: 1 << 12] = b"x" * len(kept[:: 1 << 12])
+    _KEPT.append(kept)
+    return n
+
+
+def _slow_sum(given: list[int], i: int) -> int:
+    time.sleep(3.0)
+    return sum(given) + i
 
 
 def test_workers_over_their_memory_limit_end_in_one_sentence() -> None:

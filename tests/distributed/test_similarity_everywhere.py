@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 import netflixdask as nd
+from netflixdask.plan import Machines
+from netflixdask.stages.similarity import fit
 from netflixdask.stages.similarity.lists import ListForm
 from netflixdask.store import open_artifact
 
@@ -40,7 +42,7 @@ def sequential(store: nd.RatingsStore, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-@pytest.mark.parametrize("groups", ["one group of users", "many"])
+@pytest.mark.parametrize("groups", ["one group of users", "many", "lists at rest"])
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 3), (2, 1)])
 def test_bits_ignore_the_cluster(
     store: nd.RatingsStore,
@@ -49,7 +51,11 @@ def test_bits_ignore_the_cluster(
     workers: int,
     threads: int,
     groups: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if groups == "lists at rest":
+        monkeypatch.setattr(Machines, "room", property(lambda self: 400_000))
+        monkeypatch.setattr(fit, "LEAST_BAND", 400_000)
     limits = {} if groups != "many" else {"list_bytes": 150_000, "band_bytes": 300_000}
     with nd.open_client(workers=workers, threads=threads, quiet=True):
         for name, options in OPTIONS.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from distributed import Client
 import netflixdask as nd
 from netflixdask.errors import ClusterError, StoreError, UnreachableError
 from netflixdask.progress import quiet
+from netflixdask.report import make_report
 from netflixdask.store import open_artifact
 from netflixdask.store.check import check
 from netflixdask.store.clean import clean_store
@@ -105,6 +107,26 @@ def test_all_tables_are_those_of_a_disk(remote: UrlPath, local: Path, bucket: Bu
         .recommend(mine.users["user_id"][:3].to_pylist())
         .equals(nd.load_model(local / "model").recommend(mine.users["user_id"][:3].to_pylist()))
     )
+
+
+def test_a_report_is_written_behind_a_url(remote: UrlPath, local: Path) -> None:
+    pages = []
+    for place in (remote, local):
+        record = {
+            "id": "1", "flow": "all", "status": "done", "seconds": 1.0, "config": {}, "results": {},
+            "workdir": "w", "steps": [
+                {"step": name, "status": "done", "seconds": 1.0, "counts": {}}
+                for name in ("store", "neighbors", "canopies", "model", "recommendations")
+            ],
+        }  # fmt: skip
+        made = make_report(record, place)
+        assert not made.left_out
+        assert {"learning", "map", "neighbors", "recommendations", "ratings"} <= set(made.sections)
+        text = made.path.read_text(encoding="utf-8")
+        made.path.unlink()
+        # But for seconds of epochs, which no two fits share.
+        pages.append(re.sub(r'<section id="learning".*?</section>', "", text))
+    assert pages[0] == pages[1]
 
 
 def test_nothing_holds_the_credentials(

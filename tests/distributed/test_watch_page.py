@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -14,14 +12,13 @@ import pytest
 import netflixdask as nd
 from netflixdask.flow import run_flow
 from netflixdask.progress import quiet
-from tests.browser import CHROMIUM, PATIENCE, Tab, tab
+from tests.browser import CHROMIUM, PATIENCE, Tab, keep, tab
 from tests.small import SIZE
 
 pytestmark = [
     pytest.mark.distributed,
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium"),
 ]
-SHOTS = "NETFLIXDASK_SHOTS"  # names a folder that keeps the screenshots
 
 
 def seen(page: Tab) -> dict[str, Any]:
@@ -37,14 +34,6 @@ def seen(page: Tab) -> dict[str, Any]:
         "workers": len(page.each(".worker")),
         "lines": len(page.each("#events tr, .grid.two .panel:first-child tr")),
     }
-
-
-def keep(page: Tab, tmp_path: Path, name: str) -> None:
-    """Keep a screenshot, which has more on it than a plain ground."""
-    shot = tmp_path / f"{name}.png"
-    assert page.shoot(shot) > 20_000
-    if folder := os.environ.get(SHOTS):
-        shutil.copy(shot, folder)
 
 
 @pytest.mark.slow
@@ -92,7 +81,8 @@ def test_a_browser_sees_a_flow_move_and_end(tmp_path: Path) -> None:
         last = shown[-1]
         assert (last["status"], last["workers"]) == ("done", 2)
         assert last["points"] >= 40  # two fits of ten epochs at least, against seconds and epochs
-        assert last["steps"] == len(page.each(".step")) == len(page.each(".step.done"))
+        # One more box: the submission, which is written between the steps.
+        assert last["steps"] + 1 == len(page.each(".step")) == len(page.each(".step.done"))
         assert {"raw", "store", "neighbors", "model-als"} <= set(page.each(".step .name"))
         edges, names = page.each(".edge"), page.each(".grid.two td a")
         assert len(edges) >= last["steps"] - 2  # all but the first step and the submission

@@ -364,7 +364,8 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         assert run([*command, "--help"]) == 0
         text = capsys.readouterr().out
         options = {"--cluster", "--json", "--quiet"}
-        if command[0] == "cluster" or command in {("store", "info"), ("store", "clean")}:
+        looks = {("store", "info"), ("store", "clean"), ("report",)}
+        if command[0] == "cluster" or command in looks:
             options.remove("--cluster")  # they look at a folder, or at a cluster's file
         if command[0] == "runs":
             options = {"--json"}  # they read what is there at once

@@ -19,6 +19,7 @@ import pytest
 
 import netflixdask
 from netflixdask.cli.app import run
+from tests.browser import CHROMIUM, keep, tab
 from tests.small import SIZE
 from tests.tables import pickles
 
@@ -93,6 +94,64 @@ def test_a_run_says_what_it_did(quickstart: tuple[Path, Any]) -> None:
     scores = {row["model"]: row["rmse"] for row in record["results"]["probe"]}
     assert scores["als"] < scores["item-mean"]
     assert scores["bias"] < scores["item-mean"]
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
+def test_a_browser_opens_the_report_without_a_network(
+    quickstart: tuple[Path, Any], tmp_path: Path
+) -> None:
+    workdir, said = quickstart
+    (first,) = sorted((workdir / ".runs").iterdir())[:1]  # other tests may have run it again
+    record = json.loads((first / "run.json").read_text(encoding="utf-8"))
+    assert f"the report, for a browser: {workdir / 'report.html'}" in said.stdout
+    assert "report  " not in said.stderr  # nothing was left out
+    with tab(tmp_path, 1280, 800) as page:
+        page.show((first / "report.html").as_uri())
+        sections = page.each("section", "e.id")
+        assert sections == [
+            "flow", "errors", "support", "learning", "map", "neighbors", "recommendations",
+            "ratings", "results", "run",
+        ]  # fmt: skip
+        # The figures are those of the run's record, to the last bit behind each cell.
+        names = page.each("#rmse tbody tr", "e.cells[0].textContent")
+        shown = page.each("#rmse tbody tr", "e.cells[1].title")
+        probe = {row["model"]: row["rmse"] for row in record["results"]["probe"]}
+        assert dict(zip(names[: len(probe)], map(float, shown), strict=False)) == probe
+        assert "item average" in names
+        epochs = {
+            step["step"].removeprefix("model-"): step["stages"][0]["epochs"]
+            for step in record["steps"]
+            if step["step"] in ("model-bias", "model-als")
+        }
+        fits = page.each("#fits tbody tr", "[e.cells[0].textContent, e.cells[2].title]")
+        last = {name: float(value) for name, value in fits if name in epochs}
+        assert last == {name: told[-1]["train_rmse"] for name, told in epochs.items()}
+        assert sorted(page.each(".step .name")) == sorted(STEPS)
+        assert page.each("#steps tbody tr", "e.cells[0].textContent") == STEPS
+        seconds = page.each("#steps tbody tr", "Number(e.cells[2].title)")
+        assert seconds == [step["seconds"] for step in record["steps"]]
+        assert sum(page.each("#ratings svg.chart", "e.querySelectorAll('rect').length")) > 20
+        assert len(page.each("#map .ring")) >= 8
+        assert len(page.each("#neighbors h3")) == 6
+        assert len(page.each("#recommendations h3")) == 3
+        # It fits, in both grounds; nothing was asked of a network, nothing complained.
+        grounds = []
+        for width in (1280, 1440):
+            page.size(width, 900)
+            assert page.run("document.documentElement.scrollWidth") == width
+            assert page.run("document.documentElement.scrollHeight") > 3_000
+        for name, dark in (("report-light", False), ("report-dark", True)):
+            page.dark(dark)
+            grounds.append(page.run("getComputedStyle(document.documentElement).backgroundColor"))
+            keep(page, tmp_path, name)
+        assert grounds == ["rgb(243, 245, 247)", "rgb(21, 25, 29)"]
+        asked = [e["request"]["url"] for m, e in page.heard if m == "Network.requestWillBeSent"]
+        assert asked == [(first / "report.html").as_uri()]
+        assert not [e for m, e in page.heard if m in ("Log.entryAdded", "Runtime.exceptionThrown")]
+        assert not [e for m, e in page.heard if m == "Runtime.consoleAPICalled"]
+    assert (first / "report.html").stat().st_size < 1_000_000
 
 
 def documented() -> dict[str, list[str]]:
@@ -192,6 +251,12 @@ def test_the_submission_is_the_models_answer(quickstart: tuple[Path, Any]) -> No
     assert predicted["user_id"].tolist() == users
 
 
+def sections_of(report: str) -> list[str]:
+    """The ids of a report's sections; none was left out."""
+    assert "Left out" not in report
+    return re.findall('<section id="([a-z]+)"', report)
+
+
 def write_ml_100k(folder: Path, ratings: pd.DataFrame) -> list[pd.DataFrame]:
     """Write ratings as the files of MovieLens 100K; return the five test sets."""
     folder.mkdir()
@@ -228,6 +293,9 @@ def test_movielens(
         assert scores["item-mean"][f"u{fold + 1}"] == pytest.approx(expected, abs=1e-5)
     for row in scores.values():
         assert row["mean RMSE"] == pytest.approx(np.mean([row[f"u{k}"] for k in range(1, 6)]))
+    report = Path(record["report"]).read_text(encoding="utf-8")
+    assert sections_of(report) == ["flow", "errors", "support", "learning", "map", "ratings", "run"]
+    assert f'title="{scores["als"]["mean RMSE"]!r}"' in report
     assert scores["bias"]["mean RMSE"] < scores["item-mean"]["mean RMSE"] - 0.02
     assert scores["als"]["mean RMSE"] < scores["bias"]["mean RMSE"]
 
@@ -272,6 +340,8 @@ def test_netflix_prize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert judged["n_pairs"] == n_pairs
     lists = pd.read_parquet(work / "recommendations" / "recommendations")
     assert lists["user_id"].nunique() == 300
+    sections = sections_of((work / "report.html").read_text(encoding="utf-8"))
+    assert {"errors", "map", "neighbors", "recommendations", "ratings"} <= set(sections)
 
 
 @pytest.mark.slow
@@ -299,3 +369,5 @@ def test_canopy_lab_as_a_script(
     record = json.loads(capsys.readouterr().out)
     assert record["steps"][0]["counts"]["n_items"] == 10
     assert record["results"]["check"] == [{"nd.canopy(mode='hadoop') finds the same": "yes"}]
+    report = Path(record["report"]).read_text(encoding="utf-8")
+    assert sections_of(report) == ["flow", "map", "ratings", "results", "run"]

@@ -1,12 +1,13 @@
-"""The built wheel, in an environment that holds nothing else."""
+"""The wheel as the image's build stage makes it, in an environment that holds nothing else."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import netflixdask
+from tests.recipes import ROOT, dockerfile
 
-ROOT = Path(__file__).resolve().parents[2]
 FLOWS = {"quickstart", "movielens", "neighbors_lab", "netflix_prize", "canopy_lab"}
 
 
@@ -40,9 +41,12 @@ def _run(*command: str | Path, cwd: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_wheel_runs_the_quickstart_in_an_empty_environment(tmp_path: Path) -> None:
-    """Build, install from the registry, list the flows, run one, and run it again for nothing."""
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    _run(*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path / "dist", ROOT, cwd=tmp_path)
+    """Build, install from the registry, list the flows, run one, and run it again for nothing.
+
+    The commands are those of the image's build stage, run in a plain folder.
+    """
+    build = _build_stage(tmp_path)
+    _run(*build[0], cwd=tmp_path / "src")
     (wheel,) = (tmp_path / "dist").glob("netflixdask-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"netflixdask/_flows/{flow}.py" for flow in FLOWS} <= names
@@ -50,13 +54,14 @@ def test_the_wheel_runs_the_quickstart_in_an_empty_environment(tmp_path: Path) -
     top = {name.split("/")[0] for name in names}
     assert top == {"netflixdask", f"netflixdask-{netflixdask.__version__}.dist-info"}
 
-    venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
-    scripts = tmp_path / "venv" / "bin"
-    _run(scripts / "python", *pip[1:], "install", wheel, cwd=tmp_path)
+    _run(*build[1], cwd=tmp_path)
+    scripts = tmp_path / "opt" / "bin"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    _run(*pip, "--python", scripts / "python", "install", wheel, cwd=tmp_path)
     where = _run(
         scripts / "python", "-c", "import netflixdask as n; print(n.__file__)", cwd=tmp_path
     )
-    assert Path(where.strip()).is_relative_to(tmp_path / "venv")
+    assert Path(where.strip()).is_relative_to(tmp_path / "opt")
 
     listed = _run(scripts / "netflixdask", "run", "--list", cwd=tmp_path)
     assert [flow for flow in FLOWS if flow not in listed] == [], listed
@@ -73,3 +78,30 @@ def test_the_wheel_runs_the_quickstart_in_an_empty_environment(tmp_path: Path) -
     _run(scripts / "netflixdask", "run", "quickstart", "--workdir", work, cwd=tmp_path)
     again = {path: path.read_bytes() for path in work.rglob("manifest.json")}
     assert again == manifests, "a second run redid complete work"
+
+    # The image has some extras besides, and is for schedulers and workers too.
+    _run(*build[2], cwd=tmp_path)
+    extras = "import cryptography, prometheus_client, s3fs"
+    _run(scripts / "python", "-c", extras, cwd=tmp_path)
+    assert netflixdask.__version__ in _run(scripts / "netflixdask", "--version", cwd=tmp_path)
+    for role in ("scheduler", "worker"):
+        assert "--preload" in _run(scripts / "dask", role, "--help", cwd=tmp_path)
+
+
+def _build_stage(place: Path) -> list[list[str]]:
+    """Copy what the image's build stage copies and return its commands, all below ``place``."""
+    steps = [step for step in dockerfile() if step.stage == 0]
+    (place / "src").mkdir()
+    for step in steps:
+        for name in step.rest.split()[:-1] if step.word == "COPY" else ():
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, place / "src" / name)
+    assert [step.rest for step in steps if step.word == "WORKDIR"] == ["/src"]
+    commands = []
+    for step in steps:
+        if step.word == "RUN":
+            said = step.rest.replace("/opt/netflixdask", f"{place}/opt")
+            said = re.sub(r"(?<![\w/])/dist\b", f"{place}/dist", said)
+            commands.append(["sh", "-ec", re.sub(r"^python\b", sys.executable, said)])
+    assert len(commands) == 3
+    return commands

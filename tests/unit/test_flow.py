@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from netflixdask.cli.app import run as command
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError, InputError
 from netflixdask.flow import Flow, find_flows, load_flow, run_flow
@@ -154,6 +155,36 @@ def test_a_file_of_ones_own_is_a_flow(tmp_path: Path) -> None:
     assert open_artifact(tmp_path / "w" / "rows").table("nums").num_rows == 5
     with pytest.raises(ConfigError, match=r"Mine: unknown option 'inner\.m'|'m'"):
         run_flow(str(path), tmp_path / "w", options={"inner.m": 1})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"), [("RuntimeError('boom')", "failed"), ("KeyboardInterrupt", "interrupted")]
+)
+def test_a_failure_between_steps_is_recorded(tmp_path: Path, wrong: str, status: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(FLOW)
+    before = run_flow(str(path), tmp_path / "w")
+    path.write_text(f"{FLOW}    raise {wrong}\n")
+    with pytest.raises(BaseException, match=r"boom|^$"):
+        run_flow(str(path), tmp_path / "w")
+    record = json.loads((tmp_path / "w" / "run.json").read_text())
+    assert (before["status"], record["status"]) == ("done", status)
+    assert record["id"] != before["id"]
+    assert record["error"] == ("RuntimeError: boom" if status == "failed" else None)
+    assert [step["status"] for step in record["steps"]] == ["skipped"]
+
+
+def test_rows_of_a_result_may_have_different_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.py"
+    rows = [{"kind": "a", "power": 2}, {"kind": "b", "beta": 0.5}]
+    path.write_text(f"{FLOW}    flow.result('chosen', {rows})\n")
+    told = ["run", str(path), "--workdir", str(tmp_path / "w"), "--cluster", "sequential"]
+    assert command(told) == 0
+    said = capsys.readouterr().out
+    for word in ("power", "beta", "0.5000", f"the report, for a browser: {tmp_path / 'w'}"):
+        assert word in said
 
 
 def test_what_is_no_flow_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import numpy as np
 import pytest
@@ -15,19 +16,22 @@ import pytest
 import netflixdask as nd
 from netflixdask import plan as plans
 from netflixdask.cli.app import run
+from netflixdask.cluster import sound
 from netflixdask.errors import ConfigError, InputError, RoomError
 from netflixdask.flow import plan_flow
 from netflixdask.mapreduce import Key, MapReduce, SequentialEngine, count_tasks
 from netflixdask.mapreduce import run as run_stage
 from netflixdask.models.plan import takers
 from netflixdask.plan import Machines, Plan, Rates, Step, machines_of
+from netflixdask.plan.machines import LEAST_ROOM
 from netflixdask.plan.rates import write_rates
 from netflixdask.progress import quiet
 from netflixdask.stages.similarity.bands import popularity
 from netflixdask.stages.similarity.lists import ListForm, make_lists
 from netflixdask.stages.similarity.plan import expected_summary
 from netflixdask.stages.similarity.values import ValueBlock
-from netflixdask.store.build.plan import line_bytes
+from netflixdask.store.build import plan_rows
+from netflixdask.store.build.plan import line_bytes, shuffle_of
 from netflixdask.store.readers.base import SourceFile
 from netflixdask.store.shape import Shape
 
@@ -153,16 +157,48 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     step = Step("als", memory=9_000_000_000, least=5_000_000_000, smaller="use fewer factors")
     with pytest.raises(
         RoomError,
-        match=r"^als: needs about 5\.0 GB of memory at a time on a worker, and a worker may use "
-        r"4\.0 GB \(laptop: .*\); nothing was started: use fewer factors$",
+        match=r"^als: needs about 5\.0 GB of memory at a time on a worker, and of the 4\.0 GB of "
+        r"one 2\.9 GB are for that \(laptop: .*\); nothing was started: use fewer factors$",
     ):
         Plan("fit als", (step,), ONE).check()
     Plan("fit als", (Step("als", memory=9_000_000_000, least=1),), ONE).check()  # is spilled
+    for least, fits in ((ONE.most, True), (ONE.most + 1, False)):
+        assert Plan("fit als", (Step("als", least=least),), ONE).problems() == [] or not fits
+        assert (
+            Plan("fit als", (Step("als", least=least),), Machines("free", 1, 2, 0)).check() is None
+        )
     free = shutil.disk_usage(tmp_path).free
     big = Step("ingest", disk=free, scratch=free)
     with pytest.raises(RoomError, match=rf"^{tmp_path}/a/b: ingest needs about .* of disk, and "):
         Plan("ingest", (big,), ONE, tmp_path / "a" / "b").check()
     Plan("ingest", (big,), ONE).check()
+
+
+def test_what_a_worker_holds_anyway_and_cannot_use_is_no_room() -> None:
+    on = Machines("laptop:2", 2, 2, 600_000_000)
+    assert on.most == round(0.8 * 600e6) - sound.IDLE
+    assert LEAST_ROOM < on.room == round(0.7 * 600e6) - sound.IDLE < on.most
+    with dask.config.set({"distributed.worker.memory.pause": False}):
+        assert on.most == 600_000_000 - sound.IDLE
+    tiny = Machines("laptop", 1, 1, 400_000_000)
+    assert (tiny.room, tiny.most) == (LEAST_ROOM, 0)
+    # 230 million ratings on two workers that small were paused for good.
+    (step,) = plan_rows(230_000_000, 400_000, 17_770, on, parse="parse")
+    (said,) = Plan("ingest", (step,), on).problems()
+    assert "ingest: needs about" in said
+    assert "of the 600.0 MB of one 155.0 MB are for that" in said
+    assert "lower --set block_ratings=" in said
+    large = Machines("laptop:2", 2, 2, 1_000_000_000)
+    (step,) = plan_rows(230_000_000, 400_000, 17_770, large, parse="parse")
+    assert Plan("ingest", (step,), large).problems() == []
+
+
+def test_runs_go_to_disk_where_the_workers_cannot_hold_them() -> None:
+    rows, block = 50_000_000, 4_000_000
+    free, small = Machines("free", 1, 2, 0), Machines("small", 1, 2, 1_000_000_000)
+    assert not shuffle_of(rows, block, 5_000_000_000, free).on_disk
+    assert shuffle_of(rows, block, 5_000_000_000, small).on_disk
+    assert not shuffle_of(rows // 10, block, 5_000_000_000, small).on_disk
 
 
 def test_totals_and_times() -> None:

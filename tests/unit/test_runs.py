@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import doctest
+import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import pytest
 
 from netflixdask import events, runs
+from netflixdask.drawing import flow as picture
+from netflixdask.drawing import lines as chart
+from netflixdask.drawing.flow import draw_flow, layout
+from netflixdask.drawing.lines import Line, lines
 from netflixdask.runs import Run, Runs, record_of
-from netflixdask.watch import chart, picture
-from netflixdask.watch.chart import Line, lines
-from netflixdask.watch.picture import draw_flow, layout
 
 
 def epoch(number: int, rmse: float | None, held: float | None = None) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def test_a_run_is_known_by_its_events(told: Told) -> None:
     assert stage.share(0.1) == 0.5  # epochs, not tasks
     assert stage.rows_a_second(0.1, told.clock) == 200
     assert stage.checkpoint is not None
-    assert run.rmse() == ("als", 0.9)
+    assert run.rmse() == ("als", 0.9, "held out")
     ingest = run.steps["store"].stages[0]
     assert (ingest.share(0.0), ingest.rows_a_second(1.0, told.clock)) == (1.0, 200)
     assert [text for _, _, text in told.runs.lines][-1] == (
@@ -138,6 +140,16 @@ def test_the_picture_has_a_box_a_step_right_of_what_it_reads(told: Told) -> None
     places = layout(["a", "b", "c", "d"], {"a": [], "b": ["a"], "c": ["a", "b"], "d": ["a"]})
     assert places["a"][0] < places["b"][0] == places["d"][0] < places["c"][0]
     assert places["b"][1] != places["d"][1]
+    # What ran between the steps, and what has not begun, stands behind them; in a few rows.
+    told.stage("start", "submission")
+    behind = draw_flow(run, lambda span: (0, 0), told.clock)
+    found = {
+        name: float(x)
+        for x, name in re.findall(r'translate\(([\d.]+),.*?class="name"[^>]*>(\w+)<', behind)
+    }
+    assert found["store"] < found["als"] < found["answers"] == found["submission"]
+    places = layout([f"s{at}" for at in range(8)], {})
+    assert len({y for _, y in places.values()}) == 5
 
 
 def test_names_are_text_in_the_picture() -> None:

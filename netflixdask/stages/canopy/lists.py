@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netflixdask.kernels.user_lists import MACRO
-from netflixdask.mapreduce import Engine, Handle, run
+from netflixdask.mapreduce import Engine, Handle, place_of, run
 from netflixdask.stages.canopy.bounds import SAMPLE, Bounds, draw_sample, propose_from
 from netflixdask.stages.canopy.prepare import BLOCKS_PER_THREAD, Items, whole_values
 from netflixdask.stages.similarity.lists import (
@@ -91,12 +91,16 @@ def load_lists(
     most = np.sort(n_ratings)[-2:]
     form = choose_form(scale, int(most[0]) if len(most) > 1 else 0)
     held = engine.put(place, name="canopy-places")
+    workers = engine.places
     handles = [
-        engine.submit(_load, loader, scale, form, held, name="canopy-lists", index=number)
+        engine.submit(
+            _load, loader, scale, form, held,
+            name="canopy-lists", index=number, place=place_of(number, workers),
+        )
         for number, loader in enumerate(
             store.loaders("user", n_blocks=BLOCKS_PER_THREAD * engine.n_threads)
         )
-    ]
+    ]  # fmt: skip
     summary = run(Summarise(), handles, engine=engine)[()]
     # The margins are those of ``v = code + shift``, the lists hold ``v``, or ``v + 1`` as a grade.
     origin = offset - step * scale.shift

@@ -15,9 +15,10 @@ from netflixdask.stages.canopy.held import BAND_BYTES, holds_pairs
 from netflixdask.stages.canopy.prepare import BLOCKS_PER_THREAD
 from netflixdask.stages.canopy.select import ROUND
 from netflixdask.stages.similarity.bands import plan_bands, popularity, row_costs
+from netflixdask.stages.similarity.fit import LOAD_BYTES
 from netflixdask.stages.similarity.lists import choose_form
 from netflixdask.stages.similarity.measures import measure
-from netflixdask.stages.similarity.plan import FIXED_BYTES, LOAD_BYTES, expected_summary
+from netflixdask.stages.similarity.plan import FIXED_BYTES, expected_summary
 from netflixdask.stages.similarity.values import value_scale
 from netflixdask.store.shape import Shape
 

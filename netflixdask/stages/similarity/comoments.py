@@ -20,6 +20,7 @@ from netflixdask.stages.similarity.bands import Band
 from netflixdask.stages.similarity.config import SimilarityConfig
 from netflixdask.stages.similarity.lists import ListForm, UserLists
 from netflixdask.stages.similarity.measures import Margins, Measure, Pairs
+from netflixdask.stages.similarity.rest import in_groups
 from netflixdask.stages.similarity.rows import CHUNK_PAIRS, Rows, sum_rows
 from netflixdask.stages.similarity.values import ValueScale
 
@@ -279,18 +280,22 @@ class PartialCoMoments(MapReduce[UserLists, Acc]):
     def map_partition(self, blocks: Iterable[UserLists]) -> dict[Key, Any]:
         """Sum every band over the lists."""
         lists = list(blocks)
-        found: dict[Key, Any] = {}
-        for band in self.bands:
-            acc: Acc | None = None
-            for part in self.rows(band, lists):
-                if acc is None:
-                    acc = np.empty((len(part.sums), band.n_pairs), part.sums.dtype)
-                for row in range(part.first, part.stop):
-                    to = slice(triangle(row) - band.first, triangle(row + 1) - band.first)
+        return {(band.number,): self.add(band, lists, None) for band in self.bands}
+
+    def add(self, band: Band, lists: Sequence[UserLists], acc: Acc | None) -> Acc:
+        """Add the sums of a band over some lists to those over others, if there are any."""
+        begun = acc is not None
+        for part in self.rows(band, lists):
+            if acc is None:
+                acc = np.empty((len(part.sums), band.n_pairs), part.sums.dtype)
+            for row in range(part.first, part.stop):
+                to = slice(triangle(row) - band.first, triangle(row + 1) - band.first)
+                if begun:
+                    acc[:, to] += part.sums[:, row - part.first, :row]
+                else:
                     acc[:, to] = part.sums[:, row - part.first, :row]
-            assert acc is not None
-            found[(band.number,)] = acc
-        return found
+        assert acc is not None
+        return acc
 
     def combine(self, a: Acc, b: Acc) -> Acc:
         """Add."""
@@ -330,6 +335,27 @@ class CoMoments(PartialCoMoments):
         """Return the result."""
         result: BandResult = acc
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedCoMoments(CoMoments):
+    """The same where the lists are at rest: a task reads them a group at a time.
+
+    It holds ``group_bytes`` of lists and the band's sums; nothing travels.
+    """
+
+    group_bytes: int = 1
+
+    def map_partition(self, blocks: Iterable[UserLists]) -> dict[Key, Any]:
+        """Sum every band over group after group, then measure."""
+        sums: dict[int, Acc] = {}
+        for lists in in_groups(blocks, self.group_bytes):
+            for band in self.bands:
+                sums[band.number] = self.add(band, lists, sums.get(band.number))
+        return {
+            (band.number,): self.finisher.finish(band, _rectangles(band, sums.pop(band.number)))
+            for band in self.bands
+        }
 
 
 def _rectangles(band: Band, acc: Acc) -> Iterator[Rows]:

@@ -58,10 +58,11 @@ class SimilarityConfig(Config):
     """Seed of the draws: another seed draws other ratings."""
     band_bytes: pydantic.PositiveInt = 64 * 2**20
     """Most bytes that one task takes beside the users' lists (and, for occurring pairs, 60 an
-    item). Changes no number."""
+    item); fewer where workers have little memory. Changes no number."""
     list_bytes: pydantic.PositiveInt = 4 * 2**30
     """Most bytes of users' lists (2 or 4 a rating, 6 for occurring pairs) that one task looks at:
-    beyond it, users are summed in several groups and their sums travel. Changes no number."""
+    beyond it, users are summed in several groups and their sums travel. Lists for which workers
+    have no room go to the output's disk, from where tasks read them. Changes no number."""
 
     @pydantic.field_validator("measure")
     @classmethod

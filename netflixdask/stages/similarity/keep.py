@@ -16,6 +16,8 @@ from netflixdask.urls import as_path
 
 CANDIDATES = "candidates"
 """The folder of the bands' candidates."""
+LISTS = "lists"
+"""The folder of users' lists that do not fit the workers' memory."""
 
 
 class KeptBand(NamedTuple):

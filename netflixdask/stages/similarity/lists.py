@@ -66,27 +66,6 @@ def choose_form(scale: ValueScale, max_common: int) -> ListForm:
     return ListForm(grades if max_common * grades * grades < 2**31 else 0)
 
 
-@dataclass(frozen=True, eq=False)
-class UserLists:
-    """Some users' lists, in the order of their number of ratings, most first."""
-
-    starts: NDArray[np.int64]
-    """int64[n_segments, n_users + 1]."""
-    entries: NDArray[np.uint16] | NDArray[np.uint32]
-    dense: NDArray[np.int32]
-    """int32[n_groups]: places below which a group of 64 users is summed in dense blocks."""
-    summary: ListSummary
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held: 2 a rating (4 wide), 8 a user and segment, 40 an item."""
-        arrays = (self.starts, self.entries, self.dense, *self.summary)
-        return sum(array.nbytes for array in arrays)
-
-    def __sizeof__(self) -> int:
-        return sys.getsizeof(self.starts.base) + self.nbytes
-
-
 class ListSummary(NamedTuple):
     """Totals of lists; they add up."""
 
@@ -97,6 +76,34 @@ class ListSummary(NamedTuple):
     groups: NDArray[np.int64]
     """int64[n_items / 128, rounded up], by block of 128 places: groups of users summed there in
     dense blocks."""
+
+
+NO_SUMMARY = ListSummary(
+    np.zeros((0, 3), np.int64), np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class UserLists:
+    """Some users' lists, in the order of their number of ratings, most first."""
+
+    starts: NDArray[np.int64]
+    """int64[n_segments, n_users + 1]."""
+    entries: NDArray[np.uint16] | NDArray[np.uint32]
+    dense: NDArray[np.int32]
+    """int32[n_groups]: places below which a group of 64 users is summed in dense blocks."""
+    summary: ListSummary = NO_SUMMARY
+    """Empty of lists that were at rest."""
+    ARRAYS: ClassVar[tuple[str, ...]] = ("starts", "entries", "dense")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held: 2 a rating (4 wide), 8 a user and segment, 40 an item."""
+        arrays = (self.starts, self.entries, self.dense, *self.summary)
+        return sum(array.nbytes for array in arrays)
+
+    def __sizeof__(self) -> int:
+        return sys.getsizeof(self.starts.base) + self.nbytes
 
 
 def make_lists(
@@ -141,19 +148,17 @@ def _segments(
 
 
 @dataclass(frozen=True)
-class Summarise(MapReduce[UserLists, ListSummary]):
+class Summarise(MapReduce["UserLists | ListSummary", ListSummary]):
     """The totals of all lists."""
 
     name: ClassVar[str] = "similarity-margins"
 
-    def map_partition(self, blocks: Iterable[UserLists]) -> dict[Key, ListSummary]:
+    def map_partition(self, blocks: Iterable[UserLists | ListSummary]) -> dict[Key, ListSummary]:
         """Add up."""
         total: ListSummary | None = None
         for block in blocks:
-            if total is None:
-                total = self.copy(block.summary)
-            else:
-                total = self.combine(total, block.summary)
+            one = block.summary if isinstance(block, UserLists) else block
+            total = self.copy(one) if total is None else self.combine(total, one)
         return {} if total is None else {(): total}
 
     def combine(self, a: ListSummary, b: ListSummary) -> ListSummary:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
@@ -16,8 +14,7 @@ from netflixdask.kernels.topk import merge_sorted, unpack
 from netflixdask.mapreduce import Engine, Key, MapReduce, run
 from netflixdask.stages.similarity.comoments import Candidates, cut_ranges
 from netflixdask.stages.similarity.config import SimilarityConfig
-from netflixdask.store.cache import copy_of
-from netflixdask.urls import UrlPath, as_path, written
+from netflixdask.stages.similarity.rest import read_arrays, write_arrays
 
 ITEMS_PER_PART = 4096
 
@@ -41,31 +38,11 @@ class CandidateFile:
 
     def write(self, candidates: Candidates) -> None:
         """Write the files, each in one step."""
-        unique = f"{os.getpid()}-{threading.get_ident()}"
-        for name, array in candidates._asdict().items():
-            path = as_path(f"{self.stem}-{name}.npy")
-            if isinstance(path, UrlPath):
-                with written(path) as local:
-                    np.save(local, array, allow_pickle=False)
-                continue
-            path.parent.mkdir(exist_ok=True)  # the staging folder itself is not made again
-            temporary = path.with_name(f".{unique}-{path.name}")
-            np.save(temporary, array, allow_pickle=False)
-            temporary.replace(path)
+        write_arrays(self.stem, candidates._asdict())
 
     def __call__(self) -> Candidates:
         """Map the files."""
-        paths = [as_path(f"{self.stem}-{name}.npy") for name in Candidates._fields]
-        return Candidates(
-            *(
-                np.load(
-                    copy_of(path) if isinstance(path, UrlPath) else path,
-                    mmap_mode="r",
-                    allow_pickle=False,
-                )
-                for path in paths
-            )
-        )
+        return Candidates(*read_arrays(self.stem, Candidates._fields, mapped=True))
 
 
 @dataclass(frozen=True, eq=False)

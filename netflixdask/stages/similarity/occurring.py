@@ -30,11 +30,14 @@ from netflixdask.stages.similarity.comoments import (
     Finisher,
     sorted_candidates,
 )
+from netflixdask.stages.similarity.rest import in_groups
 from netflixdask.stages.similarity.values import ValueBlock
 from netflixdask.store.blocks import owned
 
 CHUNK = 1 << 15
 """Pairs that are measured at a time."""
+CHUNK_BYTES = 300 * CHUNK
+"""Bytes of a task for them."""
 LIST_BYTES = 6
 """Bytes of a rating in the users' lists."""
 ITEM_BYTES = 60
@@ -62,6 +65,7 @@ class PlacedLists:
     place: NDArray[np.int32]
     """int32[n], ascending in each row."""
     value: NDArray[np.int16]
+    ARRAYS: ClassVar[tuple[str, ...]] = ("indptr", "place", "value")
 
     @property
     def nbytes(self) -> int:
@@ -305,15 +309,17 @@ class PartialOccurring(MapReduce[PlacedLists, Any]):
     def map_partition(self, blocks: Iterable[PlacedLists]) -> dict[Key, Any]:
         """Sum every band over the lists."""
         lists = list(blocks)
-        found: dict[Key, Any] = {}
-        for band in self.bands:
-            # Copies: a chunk is valid until the next one.
-            parts = [
-                Found(part.row.copy(), part.place.copy(), part.sums.copy())
-                for part in self.rows(band, lists, 1)
-            ]
-            found[(band.number,)] = _added(parts, self.n_places, 1 if self._only_n() else 6)
-        return found
+        return {(band.number,): self.add(band, lists, None) for band in self.bands}
+
+    def add(self, band: Band, lists: Sequence[PlacedLists], acc: Found | None) -> Found:
+        """Add the sums of a band over some lists to those over others, if there are any."""
+        # Copies: a chunk is valid until the next one.
+        parts = [
+            Found(part.row.copy(), part.place.copy(), part.sums.copy())
+            for part in self.rows(band, lists, 1)
+        ]
+        parts = parts if acc is None else [acc, *parts]
+        return _added(parts, self.n_places, 1 if self._only_n() else 6)
 
     def combine(self, a: Found, b: Found) -> Found:
         """Add."""
@@ -367,6 +373,27 @@ class Occurring(PartialOccurring):
         """Return the result."""
         result: BandResult = acc
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedOccurring(Occurring):
+    """The same where the lists are at rest: a task reads them a group at a time.
+
+    It holds ``group_bytes`` of lists and the sums of its pairs; nothing travels.
+    """
+
+    group_bytes: int = 1
+
+    def map_partition(self, blocks: Iterable[PlacedLists]) -> dict[Key, Any]:
+        """Sum every band over group after group, then measure."""
+        sums: dict[int, Found] = {}
+        for lists in in_groups(blocks, self.group_bytes):
+            for band in self.bands:
+                sums[band.number] = self.add(band, lists, sums.get(band.number))
+        return {
+            (band.number,): PartialOccurring.finalize(self, (band.number,), sums.pop(band.number))
+            for band in self.bands
+        }
 
 
 def _added(parts: Sequence[Found], n_places: int, n_sums: int) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,34 +22,38 @@ from netflixdask.plan import Machines, Step
 from netflixdask.stages.similarity.bands import plan_bands, popularity, row_costs
 from netflixdask.stages.similarity.comoments import cut_ranges
 from netflixdask.stages.similarity.config import SimilarityConfig
+from netflixdask.stages.similarity.fit import (
+    Cut,
+    beside_band,
+    cut_lists,
+    known_bytes,
+    load_bytes,
+    n_parts,
+)
 from netflixdask.stages.similarity.lists import ListForm, ListSummary, choose_form
 from netflixdask.stages.similarity.neighbors import ITEMS_PER_PART
 from netflixdask.stages.similarity.occurring import (
-    CHUNK,
+    CHUNK_BYTES,
     ITEM_BYTES,
     LIST_BYTES,
     Totals,
     plan_rows,
 )
 from netflixdask.stages.similarity.sums import (
-    PARTS_PER_THREAD,
     candidates_of,
     kept_bytes,
-    list_groups,
     wanted_rows,
 )
 from netflixdask.stages.similarity.values import value_scale
 from netflixdask.store.shape import Shape
 
-LOAD_BYTES = 40
-"""A rating of a block while its file is read and made into lists (measured)."""
 NEIGHBOR_DISK = 13
 """A neighbour at rest, with raw ids and titles (measured: 12 to 13)."""
 WRITTEN_BYTES = 12
 """A pair while it goes to rest, beside what it is kept in: as a table, and encoded."""
 PAIR_DISK = 5
 """A pair at rest (measured: 4.6)."""
-SMALLER = "lower --set band_bytes= or list_bytes=, or use fewer threads a worker"
+SMALLER = "use fewer threads a worker, or give the workers more memory"
 FIXED_BYTES = 12_000_000
 """What reading and writing files takes, whatever their size (measured)."""
 
@@ -59,10 +64,12 @@ class Bands(NamedTuple):
     n_lists: int
     lists: int
     """Bytes of all lists."""
-    n_maps: int
+    cut: Cut
     n_bands: int
     band: int
     """Bytes of the largest task."""
+    written: int
+    """Bytes of the largest result as it goes to rest: threads hardly do that at the same time."""
     work: dict[str, float]
     candidates: int
     """Bytes of the candidates of all bands."""
@@ -77,20 +84,31 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
         whole = config.max_ratings_per_user is None and config.max_ratings_per_item is None
         n_rows = wanted_rows(config, by_place, shape.n_users, whole=whole)
     every = candidates_of(config, n_rows) == "all"
-    n_lists = shape.n_blocks("user", PARTS_PER_THREAD * machines.n_threads)
-    cut = (_all_pairs if every else _occurring)(shape, config, by_place, n_rows, n_lists)
+    n_lists = shape.n_blocks("user", n_parts(shape.n_ratings, machines))
+    load = load_bytes(shape.n_ratings, n_lists, machines)
+
+    def cutting(n_bytes: int, known: int, fixed: int) -> Cut:
+        return cut_lists(
+            config, machines,
+            n_bytes=n_bytes, known=known, n_lists=n_lists, load=load, fixed=fixed,
+        )  # fmt: skip
+
+    bands = _all_pairs if every else _occurring
+    cut = bands(shape, config, by_place, n_rows, n_lists, cutting)
     workers = min(machines.n_workers, max(1, cut.n_bands))
     threads = machines.threads_each
-    load = min(threads, cut.n_lists) * -(-shape.n_ratings // n_lists) * LOAD_BYTES
+    group, n_maps = cut.cut.group_bytes, cut.cut.n_maps
     makers = min(machines.n_workers, n_lists)
-    summing = min(threads, cut.n_bands) * cut.band + cut.lists // cut.n_maps
+    summing = min(threads, cut.n_bands) * (cut.band + min(group, cut.lists)) + cut.written
+    if not group:
+        summing += cut.lists // n_maps
     tasks = 1 + (scale.kind == "residual") + cut.n_lists
     tasks += count_tasks(1, cut.n_lists, n_workers=machines.n_workers)
     tasks += count_tasks(
         cut.n_bands,
         cut.n_lists,
         n_workers=machines.n_workers,
-        n_maps=cut.n_maps,
+        n_maps=n_maps,
         key_groups=cut.n_bands,
     )
     sums = Step(
@@ -101,9 +119,9 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
         memory=max(load, summing) + FIXED_BYTES,
         least=max(load, summing),
         # Each worker that takes part gets the lists that others made; if one does, all or half.
-        moved=cut.lists * max(workers - 1, makers > 1) + 40 * n_items,
+        moved=cut.lists * max(workers - 1, makers > 1) * (not group) + 40 * n_items,
         disk=PAIR_DISK * triangle(n_items) * config.pairs,
-        scratch=cut.candidates,
+        scratch=cut.candidates + cut.lists * (group > 0),
         work={**cut.work, "lists": shape.n_ratings},
         smaller=SMALLER,
     )
@@ -128,40 +146,50 @@ def plan_similarity(shape: Shape, config: SimilarityConfig, machines: Machines) 
 
 
 def _all_pairs(
-    shape: Shape, config: SimilarityConfig, by_place: NDArray[np.int64], n_rows: int, n_lists: int
+    shape: Shape,
+    config: SimilarityConfig,
+    by_place: NDArray[np.int64],
+    n_rows: int,
+    n_lists: int,
+    cutting: Callable[[int, int, int], Cut],
 ) -> Bands:
     n_items = len(by_place)
     scale = value_scale(config.chosen, shape.low, shape.high, shape.scale)
     form = choose_form(scale, int(by_place[1]) if n_items > 1 else 0)
     summary = expected_summary(shape, form, by_place, n_lists=n_lists)
     n_bytes = shape.n_ratings * np.dtype(form.entry).itemsize
-    n_maps = list_groups(n_bytes, n_lists, config)
-    kept = kept_bytes(config, scale, form, n_maps)
-    bands = plan_bands(summary, form, n_rows, config.band_bytes, kept)
+    fixed = beside_band(config, n_rows, wide=form.wide)
+    known = known_bytes(shape.n_users, n_items, form, n_lists)
+    cut = cutting(n_bytes, known, fixed)
+    kept = kept_bytes(config, scale, form, cut)
+    bands = plan_bands(summary, form, n_rows, cut.band_bytes, kept)
     work, size = row_costs(summary, form, n_rows, kept)
     largest = max((int(size[band.lo : band.hi].sum()) for band in bands), default=0)
-    if config.pairs:
-        most = max((triangle(band.hi) - triangle(band.lo) for band in bands), default=0)
-        largest += WRITTEN_BYTES * most
+    pairs = max((triangle(band.hi) - triangle(band.lo) for band in bands), default=0)
     k = config.max_neighbors
-    heaps = 16 * k * n_rows
-    lists = n_bytes + 8 * shape.n_users * max(1, -(-n_items // form.segment)) + 40 * n_items
     return Bands(
         n_lists=n_lists,
-        lists=lists,
-        n_maps=n_maps,
+        lists=n_bytes + known,
+        cut=cut,
         n_bands=len(bands),
-        band=largest + heaps + 40 * max(n_rows, 1 << 15),
+        band=largest + fixed,
+        written=WRITTEN_BYTES * pairs * config.pairs,
         work={"pairs": float(work.sum()), "measure": float(triangle(n_rows))},
         candidates=sum(min(k, band.hi) * 16 * band.hi for band in bands),
     )
 
 
 def _occurring(
-    shape: Shape, config: SimilarityConfig, by_place: NDArray[np.int64], n_rows: int, n_lists: int
+    shape: Shape,
+    config: SimilarityConfig,
+    by_place: NDArray[np.int64],
+    n_rows: int,
+    n_lists: int,
+    cutting: Callable[[int, int, int], Cut],
 ) -> Bands:
     n_bytes = LIST_BYTES * shape.n_ratings
-    n_maps = list_groups(n_bytes, n_lists, config)
+    fixed = ITEM_BYTES * len(by_place) + CHUNK_BYTES
+    cut = cutting(n_bytes, 8 * shape.n_users, fixed)
     per_user = shape.by_user.astype(np.float64)
     most = config.max_ratings_per_user
     if most is not None:
@@ -170,13 +198,15 @@ def _occurring(
     margins = np.zeros((len(by_place), 3), np.int64)
     margins[:, 0] = by_place
     totals = Totals(margins, walked.astype(np.int64))
-    bands = plan_rows(totals, n_rows, config.max_neighbors, config.band_bytes, n_maps > 1)
+    summed = cut.n_maps > 1 or cut.group_bytes > 0
+    bands = plan_rows(totals, n_rows, config.max_neighbors, cut.band_bytes, summed)
     return Bands(
         n_lists=n_lists,
         lists=n_bytes + 8 * shape.n_users,
-        n_maps=n_maps,
+        cut=cut,
         n_bands=len(bands),
-        band=config.band_bytes // 2 + ITEM_BYTES * len(by_place) + 300 * CHUNK,
+        band=cut.band_bytes // 2 + fixed,
+        written=0,
         work={"occurring": float(walked[:n_rows].sum())},
         candidates=16 * config.max_neighbors * n_rows,
     )

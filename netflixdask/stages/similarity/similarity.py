@@ -7,14 +7,16 @@ from typing import Any
 
 from netflixdask.errors import ConfigError, InputError
 from netflixdask.mapreduce import Engine
+from netflixdask.plan import Machines
 from netflixdask.stages.blocking import Blocking
 from netflixdask.stages.similarity.biases import Biases
 from netflixdask.stages.similarity.caps import draw_caps
 from netflixdask.stages.similarity.config import SimilarityConfig
-from netflixdask.stages.similarity.keep import CANDIDATES, KeepBand, KeepNeighbors
+from netflixdask.stages.similarity.fit import n_parts
+from netflixdask.stages.similarity.keep import CANDIDATES, LISTS, KeepBand, KeepNeighbors
 from netflixdask.stages.similarity.measures import Measure
 from netflixdask.stages.similarity.neighbors import merge_neighbors
-from netflixdask.stages.similarity.sums import PARTS_PER_THREAD, Ratings, sum_pairs
+from netflixdask.stages.similarity.sums import Ratings, sum_pairs
 from netflixdask.store.artifacts import Artifact, new_artifact, open_artifact
 from netflixdask.store.parquet import column
 from netflixdask.store.ratings import RatingsStore
@@ -35,7 +37,9 @@ def item_similarity(
 
     The ratings by user are turned into compact lists once (2 bytes a rating, 4 where values are
     residuals or on a long scale, 6 where only occurring pairs are looked at), which every worker
-    that takes part holds. What one task holds beside them is stated by
+    that takes part holds; where its memory is too little they go to the staging folder, and tasks
+    read them a group at a time (:mod:`netflixdask.stages.similarity.fit`). What one task holds
+    beside them is stated by
     :class:`netflixdask.stages.similarity.comoments.PartialCoMoments`, and for occurring pairs by
     :class:`netflixdask.stages.similarity.occurring.PartialOccurring`.
 
@@ -85,15 +89,17 @@ def item_similarity(
                 engine=engine,
             )
             summed = sum_pairs(
-                store.loaders("user", n_blocks=PARTS_PER_THREAD * engine.n_threads),
+                store.loaders("user", n_blocks=n_parts(store.n_ratings, Machines.of(engine))),
                 ratings,
                 config,
                 KeepBand(str(writer.dir), pairs=config.pairs),
                 biases=biases,
                 blocking=blocking,
                 caps=caps,
+                rest=str(writer.dir / LISTS),
                 engine=engine,
             )
+            remove_quietly(writer.dir / LISTS)
         found = [summed.found[key] for key in sorted(summed.found)]
         with engine.stage("similarity-neighbors"):
             parts = merge_neighbors(

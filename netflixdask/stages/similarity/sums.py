@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import ConfigError
 from netflixdask.kernels.comoments import triangle
-from netflixdask.mapreduce import Engine, Handle, Key, run, split_evenly
+from netflixdask.mapreduce import Engine, Handle, Key, place_of, run
+from netflixdask.plan import Machines
 from netflixdask.stages.blocking import Blocking
 from netflixdask.stages.similarity.bands import MAX_ITEMS, plan_bands, popularity
 from netflixdask.stages.similarity.biases import Biases
@@ -23,8 +24,10 @@ from netflixdask.stages.similarity.comoments import (
     Finisher,
     PartialCoMoments,
     Sharing,
+    StreamedCoMoments,
 )
 from netflixdask.stages.similarity.config import SimilarityConfig
+from netflixdask.stages.similarity.fit import Cut, beside_band, cut_lists, known_bytes, load_bytes
 from netflixdask.stages.similarity.lists import (
     ListForm,
     ListSummary,
@@ -35,20 +38,21 @@ from netflixdask.stages.similarity.lists import (
 )
 from netflixdask.stages.similarity.measures import Measure
 from netflixdask.stages.similarity.occurring import (
+    CHUNK_BYTES,
+    ITEM_BYTES,
     LIST_BYTES,
     Occurring,
     PartialOccurring,
     PlacedLists,
+    StreamedOccurring,
     Total,
     Totals,
     place_lists,
     plan_rows,
 )
+from netflixdask.stages.similarity.rest import ListFile
 from netflixdask.stages.similarity.values import ValueBlock, ValueScale, load_values, value_scale
 from netflixdask.store.blocks import RatingBlock
-
-PARTS_PER_THREAD = 3
-"""At least: few block files are cut, so that no thread waits for another that makes lists."""
 
 Source = Any
 """A RatingBlock by user, a function that returns one, or a handle of either."""
@@ -85,6 +89,7 @@ def sum_pairs(
     biases: Biases | None = None,
     blocking: Blocking | None = None,
     caps: Caps | None = None,
+    rest: str | None = None,
     engine: Engine,
 ) -> Summed:
     """Measure the pairs of blocks by user, in a store or in memory.
@@ -98,6 +103,8 @@ def sum_pairs(
         biases: the baseline, for measures of residuals.
         blocking: compare only items that share a canopy; by item number.
         caps: which ratings count; None = all.
+        rest: folder that all workers see, for lists that do not fit their memory; None = they are
+            held whatever they take.
         engine: where tasks run.
 
     Raises:
@@ -115,7 +122,9 @@ def sum_pairs(
     )  # fmt: skip
     candidates = candidates_of(config, n_rows)
     prepare = _all_pairs if candidates == "all" else _occurring_pairs
-    stage, lists, n_maps = prepare(plan, _Blocks(blocks, scale, biases, caps, engine))
+    machines = Machines("memory", 1, 1, 0) if rest is None else Machines.of(engine)
+    source = _Blocks(blocks, scale, biases, caps, rest, machines, engine)
+    stage, lists, n_maps = prepare(plan, source)
     n_bands = len(stage.bands)
     # One map task a band over all lists: its sums are whole, none travel to be combined.
     found = run(stage, lists, engine=engine, sink=sink, n_maps=n_maps, key_groups=n_bands)
@@ -188,30 +197,29 @@ def _all_pairs(plan: _Plan, source: _Blocks) -> Prepared:
     n_raters, config, scale = plan.n_raters, plan.config, plan.scale
     n_items = len(n_raters)
     form = choose_form(scale, int(n_raters[1]) if n_items > 1 else 0)
-    lists = source.submit(_load_lists, form, plan.place)
-    summary = run(Summarise(), lists, engine=source.engine).get(()) or ListSummary(
+    n_bytes = int(n_raters.sum()) * np.dtype(form.entry).itemsize
+    known = known_bytes(plan.n_users, n_items, form, len(source.blocks))
+    fixed = beside_band(config, plan.n_rows, wide=form.wide)
+    cut = source.cut(config, n_bytes, known, int(n_raters.sum()), fixed)
+    lists, about = source.submit(_load_lists, form, plan.place, UserLists, cut)
+    summary = run(Summarise(), about, engine=source.engine).get(()) or ListSummary(
         np.zeros((n_items, 3), np.int64), np.zeros((n_items, 2), np.int64), np.zeros(0, np.int64)
     )
-    n_bytes = int(n_raters.sum()) * np.dtype(form.entry).itemsize
-    n_maps = list_groups(n_bytes, len(lists), config)
-    kept = kept_bytes(config, scale, form, n_maps)
-    bands = plan_bands(summary, form, plan.n_rows, config.band_bytes, kept)
+    kept = kept_bytes(config, scale, form, cut)
+    bands = plan_bands(summary, form, plan.n_rows, cut.band_bytes, kept)
     blocking = plan.blocking
     sharing = None if blocking is None else Sharing(blocking, blocking.members())
     finisher = plan.finisher(form, summary.margins[plan.order], sharing)
-    stage_type = CoMoments if n_maps <= 1 else PartialCoMoments
-    return stage_type(bands=tuple(bands), finisher=finisher), lists, n_maps
+    if cut.group_bytes:
+        return StreamedCoMoments(tuple(bands), finisher, cut.group_bytes), lists, 1
+    stage_type = CoMoments if cut.n_maps <= 1 else PartialCoMoments
+    return stage_type(bands=tuple(bands), finisher=finisher), lists, cut.n_maps
 
 
-def list_groups(n_bytes: int, n_lists: int, config: SimilarityConfig) -> int:
-    """Return in how many groups users are summed, by the bytes of all lists."""
-    return len(split_evenly(range(n_lists), -(-n_bytes // config.list_bytes)))
-
-
-def kept_bytes(config: SimilarityConfig, scale: ValueScale, form: ListForm, n_maps: int) -> int:
+def kept_bytes(config: SimilarityConfig, scale: ValueScale, form: ListForm, cut: Cut) -> int:
     """Return what a task keeps of each pair: its result where pairs are wanted, and its sums."""
     kept = 8 if config.pairs else 0
-    if n_maps > 1:
+    if cut.n_maps > 1 or cut.group_bytes:
         kept += 4 if scale.kind == "presence" else 48 if form.wide else 24
     return kept
 
@@ -223,22 +231,26 @@ def _occurring_pairs(plan: _Plan, source: _Blocks) -> Prepared:
         wanted &= np.diff(blocking.ptr) > 0
     by_number = np.empty(n_places, np.bool_)
     by_number[plan.order] = wanted
-    lists = source.submit(_load_placed, by_number, plan.place)
     engine = source.engine
+    n_ratings = int(plan.n_raters.sum())
+    fixed = ITEM_BYTES * n_places + CHUNK_BYTES
+    cut = source.cut(config, LIST_BYTES * n_ratings, 8 * plan.n_users, n_ratings, fixed)
+    lists, _ = source.submit(_load_placed, by_number, plan.place, PlacedLists, cut)
     totals = run(Total(n_places), lists, engine=engine, n_maps=engine.n_threads).get(())
     if totals is None:
         totals = Totals(np.zeros((n_places, 3), np.int64), np.zeros(n_places, np.int64))
-    n_bytes = LIST_BYTES * int(totals.margins[:, 0].sum())
-    n_maps = list_groups(n_bytes, len(lists), config)
-    bands = plan_rows(totals, plan.n_rows, config.max_neighbors, config.band_bytes, n_maps > 1)
-    stage_type = Occurring if n_maps <= 1 else PartialOccurring
-    stage = stage_type(
-        bands=tuple(bands),
-        finisher=plan.finisher(ListForm(0), totals.margins),
-        n_places=n_places,
-        blocking=blocking,
-    )
-    return stage, lists, n_maps
+    summed = cut.n_maps > 1 or cut.group_bytes > 0
+    bands = plan_rows(totals, plan.n_rows, config.max_neighbors, cut.band_bytes, summed)
+    common: dict[str, Any] = {
+        "bands": tuple(bands),
+        "finisher": plan.finisher(ListForm(0), totals.margins),
+        "n_places": n_places,
+        "blocking": blocking,
+    }
+    if cut.group_bytes:
+        return StreamedOccurring(**common, group_bytes=cut.group_bytes), lists, 1
+    stage_type = Occurring if cut.n_maps <= 1 else PartialOccurring
+    return stage_type(**common), lists, cut.n_maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,18 +261,41 @@ class _Blocks:
     scale: ValueScale
     biases: Biases | None
     caps: Caps | None
+    rest: str | None
+    """Folder of lists at rest."""
+    machines: Machines
     engine: Engine
 
-    def submit(self, load: Callable[..., Any], form: Any, place: NDArray[np.int32]) -> list[Handle]:
-        """Make lists of every block."""
+    def cut(
+        self, config: SimilarityConfig, n_bytes: int, known: int, n_ratings: int, fixed: int
+    ) -> Cut:
+        """Choose how lists of so many bytes and their bands are cut (:func:`cut_lists`)."""
+        n_lists = len(self.blocks)
+        load = load_bytes(n_ratings, n_lists, self.machines)
+        return cut_lists(
+            config, self.machines,
+            n_bytes=n_bytes, known=known, n_lists=n_lists, load=load, fixed=fixed,
+        )  # fmt: skip
+
+    def submit(
+        self, load: Callable[..., Any], form: Any, place: NDArray[np.int32], kind: Any, cut: Cut
+    ) -> tuple[list[Handle], list[Handle]]:
+        """Make lists of every block; return handles of them, or files, and what is known of them.
+
+        Where they are to rest, they do when this returns.
+        """
         engine, biases = self.engine, self.biases
         held = engine.put((form, place), name="similarity-places")
         caps = None if self.caps is None else engine.put(self.caps, name="similarity-caps")
+        places = engine.places  # told, or most would go to the one that holds these
         by_item = by_user = None
         if self.scale.kind == "residual" and biases is not None:
             by_item = engine.put(biases.item_bias.astype(np.float32), name="similarity-item-bias")
             by_user = biases.user_bias.astype(np.float64) + biases.global_mean
-        return [
+        files: list[ListFile | None] = [None] * len(self.blocks)
+        if cut.group_bytes:
+            files = [ListFile(f"{self.rest}/{n:05d}", kind) for n in range(len(self.blocks))]
+        made = [
             engine.submit(
                 load,
                 block,
@@ -269,11 +304,17 @@ class _Blocks:
                 None if by_user is None else by_user[block.first : block.stop],
                 by_item,
                 caps,
+                file,
                 name="similarity-load",
                 index=number,
+                place=place_of(number, places),
             )
-            for number, block in enumerate(self.blocks)
+            for number, (block, file) in enumerate(zip(self.blocks, files, strict=True))
         ]
+        if not cut.group_bytes:
+            return made, made
+        about = engine.gather(made)
+        return files, about
 
 
 def _load_lists(
@@ -283,9 +324,14 @@ def _load_lists(
     by_row: NDArray[np.float64] | None,
     by_item: NDArray[np.float32] | None,
     caps: Caps | None,
-) -> UserLists:
+    file: ListFile | None,
+) -> UserLists | ListSummary:
     form, place = held
-    return make_lists(_values(source, scale, by_row, by_item, caps), place, form)
+    lists = make_lists(_values(source, scale, by_row, by_item, caps), place, form)
+    if file is None:
+        return lists
+    file.write(lists)
+    return lists.summary
 
 
 def _load_placed(
@@ -295,9 +341,14 @@ def _load_placed(
     by_row: NDArray[np.float64] | None,
     by_item: NDArray[np.float32] | None,
     caps: Caps | None,
-) -> PlacedLists:
+    file: ListFile | None,
+) -> PlacedLists | None:
     wanted, place = held
-    return place_lists(_values(source, scale, by_row, by_item, caps), place, wanted)
+    lists = place_lists(_values(source, scale, by_row, by_item, caps), place, wanted)
+    if file is None:
+        return lists
+    file.write(lists)
+    return None
 
 
 def _values(

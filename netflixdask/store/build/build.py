@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import Engine, Handle, Key, run, use_engine
+from netflixdask.plan import Machines
 from netflixdask.store.build.append import Base, rerate, sorted_union, touched
 from netflixdask.store.build.distinct import DistinctIds, SparseCounts, rating_scale
 from netflixdask.store.build.finish import Made, finish
@@ -99,7 +100,7 @@ def build_from_source(
             config = base.config(config)
         # Cut before the stage: Dask warns when a dataframe is taken apart inside a span.
         chunks = source.chunks(chunk_bytes)
-        plan = plan_shuffle(source, block_ratings, memory_limit, engine.n_threads)
+        plan = plan_shuffle(source, block_ratings, memory_limit, Machines.of(engine))
         writer.expect(plan.disk)
         watched = watch(source.files)
         raw = sorted({Path(f.local or f.path) for f in source.files if f.size})

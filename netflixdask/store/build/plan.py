@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from netflixdask.errors import InputError
+from netflixdask.plan import Machines
 from netflixdask.store.readers.base import Source, SourceFile
 
 DEFAULT_LIMIT = 5_000_000_000
@@ -50,7 +51,7 @@ class ShufflePlan:
 
 
 def plan_shuffle(
-    source: Source, block_ratings: int, memory_limit: int | None, n_threads: int
+    source: Source, block_ratings: int, memory_limit: int | None, machines: Machines
 ) -> ShufflePlan:
     """Estimate an ingest; the runs go to disk if it would not fit ``memory_limit`` in memory.
 
@@ -58,8 +59,8 @@ def plan_shuffle(
         source: what is read.
         block_ratings: ratings a block file.
         memory_limit: bytes for the whole tree of processes; by default 5 GB, or half of the
-            machine's memory if that is less.
-        n_threads: tasks that run at a time.
+            machine's memory or what the workers have room for if that is less.
+        machines: the workers.
     """
     sizes: dict[str, int] = {}
     for file in source.files:
@@ -67,7 +68,7 @@ def plan_shuffle(
         name = file.name if file.member else file.path
         sizes[name] = file.size * factor
     n_rows = sum(sizes.values()) // max(TEXT_BYTES_A_ROW, line_bytes(source.files))
-    return shuffle_of(n_rows, block_ratings, memory_limit, n_threads)
+    return shuffle_of(n_rows, block_ratings, memory_limit, machines)
 
 
 def line_bytes(files: Sequence[SourceFile]) -> int:
@@ -84,12 +85,16 @@ def line_bytes(files: Sequence[SourceFile]) -> int:
 
 
 def shuffle_of(
-    n_rows: int, block_ratings: int, memory_limit: int | None, n_threads: int
+    n_rows: int, block_ratings: int, memory_limit: int | None, machines: Machines
 ) -> ShufflePlan:
     """Return the same for so many rows."""
     limit = memory_limit or min(DEFAULT_LIMIT, psutil.virtual_memory().total // 2)
-    block = min(n_rows or block_ratings, block_ratings) * REDUCE_BYTES * n_threads
-    memory = PROCESS_BYTES + n_rows * (PARSED_BYTES + RUN_BYTES) + block
+    block = min(n_rows or block_ratings, block_ratings) * REDUCE_BYTES * machines.n_threads
+    held = n_rows * (PARSED_BYTES + RUN_BYTES)
+    memory = PROCESS_BYTES + held + block
+    room = machines.n_workers * machines.room
+    if held > room:  # Dask would write it to disk piece by piece, and read it again
+        limit = min(limit, PROCESS_BYTES + block + room)
     return ShufflePlan(n_rows, memory, limit, on_disk=memory > limit)
 
 

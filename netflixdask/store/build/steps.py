@@ -71,7 +71,7 @@ def plan_build(
         chunk_bytes: see there.
         memory_limit: see there.
     """
-    found = plan_shuffle(source, block_ratings, memory_limit, machines.n_threads)
+    found = plan_shuffle(source, block_ratings, memory_limit, machines)
     n_users, n_items = guessed_ids(found.n_rows, len(source.files))
     text = sum(file.size for file in source.files)
     n_chunks = max(1, -(-text // chunk_bytes))
@@ -145,7 +145,7 @@ def _step(
     memory_limit: int | None,
 ) -> Step:
     n, threads, n_chunks = rows.n_rows, machines.threads_each, rows.n_chunks
-    found = shuffle_of(n, block_ratings, memory_limit, machines.n_threads)
+    found = shuffle_of(n, block_ratings, memory_limit, machines)
     n_blocks = 2 * max(1, -(-n // block_ratings))
     size = 2 * n // n_blocks
     ids = count_tasks(

@@ -16,7 +16,7 @@ from netflixdask.models.plan import fit_steps
 from netflixdask.models.side import Factors, Moved
 from netflixdask.plan import Machines
 from netflixdask.progress import quiet
-from netflixdask.store import RatingsStore
+from netflixdask.store import BlockLoader, RatingsStore
 from netflixdask.store.shape import Shape
 from netflixdask.testing import assert_same_bits, tiny_store
 
@@ -87,6 +87,22 @@ def test_a_heavy_row_is_split_at_whole_segments(heavy_store, way, monkeypatch):
     assert numbers == list(range(heavy_store.n_items))
     assert sum(block.n_ratings for block in by_item) == heavy_store.n_ratings
     assert_same_bits(nd.ALS(**OPTIONS, exchange=way).fit(heavy_store), expected)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", [{}, {"validation": 0.2}])
+def test_blocks_that_are_read_again_and_again_give_the_same_bits(
+    heavy_store, way, options, monkeypatch
+):
+    expected = nd.ALS(**OPTIONS, **options).fit(heavy_store)
+    means = nd.DoubleMean().fit(heavy_store)
+    monkeypatch.setattr(Machines, "room", property(lambda self: 50 * 1_500))
+    by_user, by_item = rating_blocks(heavy_store, SequentialEngine(), split=True)
+    pieces = [piece for block in (*by_user, *by_item) for piece in block.pieces]
+    assert all(isinstance(piece, BlockLoader) for piece in pieces)
+    assert len(by_user) > 6
+    assert_same_bits(nd.ALS(**OPTIONS, **options, exchange=way).fit(heavy_store), expected)
+    assert_same_bits(nd.DoubleMean().fit(heavy_store), means)
 
 
 def test_auto_chooses_by_size(heavy_store, chosen, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 import netflixdask.models as nd
 from netflixdask.cluster import open_client
 from netflixdask.mapreduce import DaskEngine
-from netflixdask.models import blocks
+from netflixdask.models import blocks, exchange
 from netflixdask.progress import quiet
 from netflixdask.testing import assert_same_bits, tiny_ratings, tiny_store
 
@@ -35,10 +35,19 @@ def n_tasks(client):
     return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
 
+MODELS = [nd.DoubleMean, nd.BiasBaseline, nd.ItemKNN, nd.ALS]
+
+
 @pytest.mark.parametrize(
-    "model_class", [nd.DoubleMean, nd.BiasBaseline, nd.ItemKNN, nd.ALS], ids=lambda m: m.name
+    ("model_class", "least"),
+    [*((model, 1 << 24) for model in MODELS), (nd.ALS, 1), (nd.ImplicitALS, 1)],
+    ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_workers_change_no_bit_and_forget_everything(client, store, model_class):
+def test_workers_change_no_bit_and_forget_everything(
+    client, store, model_class, least, monkeypatch
+):
+    """A large side is laid out by every worker; of the smallest ones too if ``least`` is 1."""
+    monkeypatch.setattr(exchange, "LEAST_ASSEMBLED", least)
     with open_client("sequential"):
         expected = model_class().fit(store)
         frame = tiny_ratings()

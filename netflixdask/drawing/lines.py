@@ -20,6 +20,8 @@ class Line:
     colour: int = 0
     dashed: bool = False
     filled: bool = False
+    marked: bool = False
+    """A dot at every point, not at the last alone."""
 
 
 def lines(
@@ -32,6 +34,7 @@ def lines(
     zero: bool = False,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
+    x_labels: Sequence[str] = (),
 ) -> str:
     """Return curves as one SVG.
 
@@ -44,6 +47,7 @@ def lines(
         zero: let the y axis begin at zero.
         x_range: of the x axis; by default what the points need.
         y_range: likewise; what is beyond is drawn at the border.
+        x_labels: what stands at 0, 1, 2 ... of the x axis instead of numbers.
     """
     points = [point for curve in curves for point in curve.points]
     if not points:
@@ -71,11 +75,10 @@ def lines(
         out.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         text = f"{tick_text(value)}{unit}"
         out.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{text}</text>')
-    for value in ticks(x0, x1, 5):
+    names = [(value, tick_text(value)) for value in ticks(x0, x1, 5)]
+    for value, name in [(float(i), html.escape(n)) for i, n in enumerate(x_labels)] or names:
         x, _ = at(value, y0)
-        out.append(
-            f'<text class="tick mid" x="{x:.1f}" y="{bottom + 15}">{tick_text(value)}</text>'
-        )
+        out.append(f'<text class="tick mid" x="{x:.1f}" y="{bottom + 15}">{name}</text>')
     middle = (LEFT + right) / 2
     said = f'<text class="tick mid" x="{middle:.1f}" y="{height - 5}">{html.escape(x_name)}</text>'
     out.append(said)
@@ -91,9 +94,10 @@ def lines(
             out.append(f'<polygon class="area {kind}" points="{area}"/>')
         dash = ' stroke-dasharray="5 4"' if curve.dashed else ""
         out.append(f'<polyline class="curve {kind}" points="{path}"{dash}/>')
-        if not curve.filled:
-            (x, y), (cx, cy) = curve.points[-1], where[-1]
-            label = html.escape(f"{curve.name}: {y:.4f} at {x:.4g}")
+        ends = [] if curve.filled else zip(curve.points, where, strict=True)
+        for (x, y), (cx, cy) in ends if curve.marked else list(ends)[-1:]:
+            there = x_labels[round(x)] if x_labels else f"{x:.4g}"
+            label = html.escape(f"{curve.name}: {y:.4f} at {there}")
             dot = f'<circle class="dot {kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="3.5">'
             out.append(f"{dot}<title>{label}</title></circle>")
     return "".join([*out, "</svg>"])

@@ -8,22 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from netflixdask.runs import Run, Stage, Step, count_text, seconds_text
 
 BOX, HIGH, GAP, BETWEEN = 208, 40, 8, 50
+LETTER, TIME = 8.0, 6.3  # widths of a letter of a name, and of the time beside it
 MOST_ROWS = 9  # boxes above each other; more go into another column
+EXPECTED_ROWS = 5  # of steps that have not begun, so that the picture is no higher than later
 
 Tasks = Callable[[str], tuple[int, int]]
 
 
-def draw_flow(run: Run, tasks: Tasks, now: float) -> str:
+def draw_flow(run: Run, tasks: Tasks, now: float, most_rows: int = MOST_ROWS) -> str:
     """Return the SVG of a run.
 
     Args:
         run: which.
         tasks: says of a stage's span how many tasks are done, of how many.
         now: Unix time.
+        most_rows: boxes above each other.
     """
     names = [*run.steps, *(name for name in run.plan if name not in run.steps)]
-    reads = {name: step.reads for name, step in run.steps.items()}
-    places = layout(names, reads)
+    # What ran between the steps is placed behind them, like what is still expected.
+    reads = {name: step.reads for name, step in run.own_steps().items()}
+    places = layout(names, reads, most_rows)
     if not places:
         return '<p class="none">no stage yet</p>'
     width = max(x for x, _ in places.values()) + BOX + 2
@@ -48,7 +52,7 @@ def draw_flow(run: Run, tasks: Tasks, now: float) -> str:
 
 
 def layout(
-    names: Sequence[str], reads: Mapping[str, Sequence[str]]
+    names: Sequence[str], reads: Mapping[str, Sequence[str]], most_rows: int = MOST_ROWS
 ) -> dict[str, tuple[float, float]]:
     """Place every step right of those that it reads; those of which nothing is known, last."""
     depth: dict[str, int] = {}
@@ -61,7 +65,8 @@ def layout(
     columns: list[list[str]] = []
     for at in range(max(depth.values(), default=-1) + 1):
         level = [name for name in names if depth[name] == at]
-        columns += [level[i : i + MOST_ROWS] for i in range(0, len(level), MOST_ROWS)]
+        most = most_rows if level[0] in reads else min(EXPECTED_ROWS, most_rows)
+        columns += [level[i : i + most] for i in range(0, len(level), most)]
     tallest = max(map(len, columns), default=0)
     return {
         name: (
@@ -98,6 +103,7 @@ def _box(name: str, step: Step | None, x: float, y: float, tasks: Tasks, now: fl
         seconds = now - step.start if running else step.seconds
         time = "" if status == "skipped" else seconds_text(max(0.0, seconds))
         below, share = _said(step, tasks, now)
+    room = int((BOX - 26 - TIME * len(time)) / LETTER)
     bar = ""
     if status == "running":
         full = BOX - 2
@@ -110,7 +116,7 @@ def _box(name: str, step: Step | None, x: float, y: float, tasks: Tasks, now: fl
         f"{html.escape(name)}: {status} {time} {html.escape(below)}</title>"
         f'<rect class="box" width="{BOX}" height="{HIGH}" rx="5"/>'
         f'<rect class="mark" width="4" height="{HIGH}" rx="2"/>'
-        f'<text class="name" x="12" y="16">{html.escape(_short(name, 18))}</text>'
+        f'<text class="name" x="12" y="16">{html.escape(_short(name, room))}</text>'
         f'<text class="time" x="{BOX - 8}" y="16">{time}</text>'
         f'<text class="below" x="12" y="31">{html.escape(_short(below, 34))}</text>{bar}</g>'
     )
