@@ -34,6 +34,8 @@ from netflixdask.models import Estimator
 from netflixdask.store import RatingsStore
 from netflixdask.urls import UrlPath, as_path
 
+_LEVEL = 4  # of gzip: 0.4 s of the prize's 17 MB and 8 % larger than level 9, which takes 14 s
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -107,7 +109,7 @@ def write_submission(
             f"{source.path}: the holdout {holdout!r} is empty; expected pairs to predict"
         )
     text, n_headers = submission_text(asked.item_id, stars)
-    data = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
+    data = gzip.compress(text, _LEVEL, mtime=0) if path.suffix == ".gz" else text
     write_whole(path, data)
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
     return Submission(path, len(stars), n_headers, digest)

@@ -6,10 +6,13 @@ import gzip
 import hashlib
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netflixdask.answers import check_submission, write_submission
 from netflixdask.answers.submission import submission_text
@@ -132,6 +135,8 @@ def test_a_whole_submission(tmp_path: Path, text: str) -> None:
         ("3:\n1\nnan\n7:\n4\n", r"s\.txt:3: found 'nan', expected one prediction from 1 to 5"),
         ("3:\n1\n2,1\n7:\n4\n", r"s\.txt:3: found '2,1', expected one prediction"),
         ("3:\n1\n0_2\n7:\n4\n", r"s\.txt:3: found '0_2', expected one prediction"),
+        (f"3:\n1\n2.{'0' * 40}\n7:\n4\n", r"s\.txt:3: found '2\.0+.*, expected one prediction"),
+        ("3:\n1\n2\n\n7:\n4\n", r"s\.txt:4: found an empty line, expected none"),
         ("3:\n1\n\n2\n7:\n4\n", r"s\.txt:3: found an empty line, expected none"),
         ("", r"s\.txt:1: found an empty file"),
     ],
@@ -140,6 +145,23 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
     qualifying = write(tmp_path, "qualifying.txt", QUALIFYING)
     with pytest.raises(DataFormatError, match=message):
         check_submission(write(tmp_path, "s.txt", text), qualifying)
+
+
+@given(
+    st.lists(st.floats(1, 5, width=32), min_size=1, max_size=40),
+    st.sampled_from(["{:.3f}", "{!r}", "{:g}", "{:.8e}"]),
+)
+def test_all_lines_at_once_read_as_one_by_one(stars: list[float], form: str) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = [f"{at}," for at in range(len(stars))]
+        qualifying = write(folder, "qualifying.txt", "\n".join(["3:", *lines]))
+        text = "\n".join(["3:", *map(form.format, stars)])
+        reports = [
+            check_submission(write(folder, "s.txt", each), qualifying)
+            for each in (text, text.replace("\n", "\r\n"))  # a line that is not plain: one by one
+        ]
+    assert reports[0] == reports[1]
 
 
 def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
