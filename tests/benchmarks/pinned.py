@@ -23,7 +23,7 @@ import distributed
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import netflixdask as nd
-from netflixdask.cluster.laptop import WORKER_ENVIRONMENT
+from netflixdask.cluster.laptop import CALMER, WORKER_ENVIRONMENT
 from netflixdask.progress import quiet
 from tests.hosts import Hosts, hosts
 
@@ -71,6 +71,8 @@ def pinned(
     root = str(Path(__file__).resolve().parents[2])
     environ = {name: str(value) for name, value in WORKER_ENVIRONMENT.items()}
     environ["PYTHONPATH"] = root
+    for setting, (_, calmer) in CALMER.items():  # as on every cluster that is not started by hand
+        environ[f"DASK_{setting.upper().replace('.', '__')}"] = calmer
     with hosts(folder, **environ) as started:
         for core in cores[:n_workers]:
             started.worker(str(core), "--memory-limit", WORKER_MEMORY)

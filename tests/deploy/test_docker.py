@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from netflixdask.cluster.files import AddressCluster, read_cluster
-from netflixdask.cluster.laptop import WORKER_ENVIRONMENT
+from netflixdask.cluster.laptop import CALMER, WORKER_ENVIRONMENT
 from tests.engine import Engine, engine_of
 from tests.recipes import (
     DOCKER,
@@ -54,6 +54,8 @@ def test_the_image_sets_what_the_laptop_sets_for_its_workers() -> None:
     assert {name: said[name] for name in WORKER_ENVIRONMENT} == {
         name: str(value) for name, value in WORKER_ENVIRONMENT.items()
     }
+    calmer = {f"DASK_{name.upper().replace('.', '__')}": to for name, (_, to) in CALMER.items()}
+    assert {name: said[name] for name in calmer} == calmer
     written = {name: said[name] for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     assert {f"/{path.split('/')[1]}" for path in written.values()} == {"/scratch"}
 
