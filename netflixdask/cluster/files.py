@@ -149,7 +149,7 @@ class StartedCluster(ClusterConfig):
     environment: dict[str, str | int] = pydantic.Field(default_factory=dict)
     """Environment variables of the workers."""
     start_timeout: PositiveFloat = 120.0
-    """Seconds to wait until all workers have come."""
+    """Seconds to wait until all workers have come, and as long for a scheduler that has gone."""
 
     @pydantic.model_validator(mode="after")
     def _memory_is_a_size(self) -> Self:

@@ -33,6 +33,7 @@ CALMER = {
 WORKER_TIMEOUT = "2 minutes"  # of the laptop: a worker that says nothing is taken for dead
 NO_WORKERS_TIMEOUT = "5 minutes"  # of the laptop: a worker starts in seconds
 WATCH = "netflixdask.watch"  # a preload: the page of runs on the scheduler's dashboard
+NURSE = "netflixdask.cluster.nurse"  # a preload: nannies end whose scheduler is gone for good
 WORKER_ENVIRONMENT: dict[str, str | int] = {
     # Parallelism comes from tasks: one numba thread each, like the BLAS (set by Dask).
     "NUMBA_NUM_THREADS": 1,
@@ -79,8 +80,22 @@ def _heap_of(memory_limit: str | float | None) -> dict[str, str | int]:
 
 def scheduler_settings() -> dict[str, Any]:
     """Return the settings of Dask that a scheduler starts with: its page of runs."""
-    chosen = list(dask.config.get("distributed.scheduler.preload") or ())
-    return {"distributed.scheduler.preload": [*chosen, *([] if WATCH in chosen else [WATCH])]}
+    return _preloading("scheduler", WATCH)
+
+
+def nanny_settings() -> dict[str, Any]:
+    """Return the settings of Dask that nannies of processes of their own start with.
+
+    Not those of a laptop: they live in the process that asked for them, and a nurse ends it.
+    """
+    return _preloading("nanny", NURSE)
+
+
+def _preloading(role: str, module: str) -> dict[str, Any]:
+    """Add a module to those that are loaded already."""
+    name = f"distributed.{role}.preload"
+    chosen = list(dask.config.get(name) or ())
+    return {name: [*chosen, *([] if module in chosen else [module])]}
 
 
 def laptop_client(

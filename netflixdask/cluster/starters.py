@@ -23,8 +23,10 @@ from dask.utils import parse_bytes
 from netflixdask.cluster import files, sound
 from netflixdask.cluster.laptop import (
     LOOPBACK,
+    NURSE,
     free_or_any,
     laptop_options,
+    nanny_settings,
     scheduler_settings,
     start_here,
     trust_nannies,
@@ -162,7 +164,8 @@ def _start_ssh(config: files.SshCluster) -> Any:
     }
     sizes: dict[str, Any] = {"n_workers": config.workers_per_host, "memory_limit": _memory(config)}
     sizes |= {"nthreads": config.threads, "local_directory": _text(config.scratch)}
-    # A worker that is being started while the scheduler goes away would wait for it for ever.
+    # A worker that is being started while the scheduler goes away would wait for it for ever. The
+    # nurse of its nanny waits for as long.
     sizes |= {"death_timeout": config.start_timeout}
     sizes |= {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
     sizes = {name: value for name, value in sizes.items() if value is not None}
@@ -171,9 +174,9 @@ def _start_ssh(config: files.SshCluster) -> Any:
         ssh, listens = place(host)
         options = {**ssh, "kwargs": {**listens, **sizes}}
         workers[at] = {"cls": Worker, "options": options}
-    settings = {**worker_settings(config.environment, _memory(config)), **scheduler_settings()}
+    settings = {**worker_settings(config.environment, _memory(config)), **nanny_settings()}
     # The hosts get this process's configuration of Dask, and with it the paths of certificates.
-    with dask.config.set({**settings, **_tls_settings(config)}):
+    with dask.config.set({**settings, **scheduler_settings(), **_tls_settings(config)}):
         cluster = SpecCluster(workers, scheduler, security=_security(config), name="ssh")
         trust_nannies(cluster)
         return cluster
@@ -212,7 +215,8 @@ def _start_slurm(config: files.SlurmCluster, logs: Path | None) -> Any:
             log_directory=_text(logs),
             job_name="netflixdask",
             job_extra_directives=[*config.directives, *silent],
-            worker_extra_args=_where_workers_listen(config),
+            # Dask's command takes no preload of nannies from the settings.
+            worker_extra_args=[*_where_workers_listen(config), "--preload-nanny", NURSE],
             job_script_prologue=[*config.prologue, *_exports(variables)],
             scheduler_options={
                 **files.listen_host(config),

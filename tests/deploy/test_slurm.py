@@ -13,7 +13,7 @@ from typing import Any
 import dask
 import pytest
 
-from netflixdask.cluster import open_client, standing
+from netflixdask.cluster import nurse, open_client, standing
 from netflixdask.cluster.certs import make_certificates
 from netflixdask.store import open_store
 from tests.recipes import DEPLOY, cluster_file
@@ -79,6 +79,7 @@ def test_up_and_down_with_tls(slurm: Path, tmp_path: Path, monkeypatch: pytest.M
             }
             assert "ulimit -c 0" in script
             assert " distributed.cli.dask_worker tls://127.0.0.1:" in script[-1]
+            assert " --preload-nanny netflixdask.cluster.nurse" in script[-1]
         assert {said for _, said in places} == {"yes"}
     finally:
         standing.down(file)
@@ -115,6 +116,31 @@ def test_a_killed_worker_comes_back_however_late(slurm: Path, tmp_path: Path) ->
             assert not after & before
         assert _jobs().count("\n") == 2
     assert _ended()
+
+
+@pytest.mark.slow
+def test_jobs_end_when_workers_and_the_scheduler_are_killed(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    timeout = 30.0
+    file = _queue(tmp_path, workers_per_job=2, start_timeout=timeout)
+    keeper, _ = standing.up(file)
+    try:
+        with open_client(file, quiet=True) as client:
+            workers = list(client.run(os.getpid).values())
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.3)  # their nannies are starting new ones
+        os.kill(keeper.pid, signal.SIGKILL)  # the scheduler is in it
+        os.waitpid(keeper.pid, 0)
+        end = time.monotonic() + timeout + nurse.LOOK + nurse.ANSWER + nurse.END
+        while (left := _jobs()) and time.monotonic() < end:
+            time.sleep(0.5)
+        assert left == ""
+    finally:
+        standing.down(file)
+        subprocess.run(["scancel", "--me"], check=True)
 
 
 def test_a_job_submits_its_workers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,13 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from netflixdask.cluster import open_client, standing
+from netflixdask.cluster import nurse, open_client, standing
 from netflixdask.cluster.certs import make_certificates
 from netflixdask.errors import ClusterError
 from tests.places import SshServers
 from tests.recipes import cluster_file
 
 pytestmark = [pytest.mark.distributed, pytest.mark.ssh]
+
+TIMEOUT = 30.0  # seconds: of a start too, on a busy machine
+APART = (1.0, 0.7, 0.3, 0.0)
+"""Seconds between two kills: the last is that of the scheduler, 0 to 2 s after each worker's."""
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +81,30 @@ def test_what_a_killed_keeper_left_is_closed(lab: Path) -> None:
     os.waitpid(found.pid, 0)
     assert standing.down(lab) == found
     assert _gone(pids)
+
+
+@pytest.mark.slow
+def test_nothing_is_left_when_workers_and_the_scheduler_are_killed(
+    lab: Path, ssh_servers: SshServers
+) -> None:
+    """Nannies that start their workers again have lost the scheduler in different moments."""
+    text = re.sub(r"(?m)^start_timeout = .*", f"start_timeout = {TIMEOUT:g}", lab.read_text())
+    lab.write_text(text.replace("workers = 2", "workers = 4"))
+    standing.up(lab)
+    with open_client(lab, quiet=True) as client:
+        workers = list(client.run(os.getpid).values())
+        scheduler = client.run_on_scheduler(os.getpid)
+    assert len(workers) == 4
+    assert len(ssh_servers.processes()) > len([*workers, scheduler])
+    for pid, pause in zip(workers, APART, strict=True):
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(pause)
+    os.kill(scheduler, signal.SIGKILL)
+    end = time.monotonic() + TIMEOUT + nurse.LOOK + nurse.ANSWER + nurse.END
+    while (left := ssh_servers.processes()) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert left == []
+    assert standing.down(lab) is not None
 
 
 def test_for_one_client(lab: Path) -> None:
