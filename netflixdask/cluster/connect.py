@@ -15,29 +15,11 @@ from distributed.versions import VersionMismatchWarning
 
 from netflixdask.cluster import sound
 from netflixdask.cluster.agree import Newcomers, check_versions
+from netflixdask.cluster.careful import CarefulClient
 from netflixdask.errors import ClusterError, NoSchedulerError
 
 CONNECT_TIMEOUT = "10s"
 PROBE_SECONDS = 5.0
-
-
-class CarefulClient(distributed.Client):
-    """A client that is closed at once when it cannot connect.
-
-    Otherwise its thread goes on, and Python's collector closes it later, at any moment: while
-    another client starts that is a deadlock, as Dask holds the lock there that closing needs.
-    """
-
-    newcomers: Newcomers | None = None
-    """Workers that have come since; None where nobody compares versions."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        try:
-            super().__init__(*args, **options)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self.close()
-            raise
 
 
 class OwningClient(CarefulClient):

@@ -17,6 +17,7 @@ import dask
 import distributed
 from dask.utils import parse_bytes
 
+from netflixdask.cluster.careful import CarefulClient
 from netflixdask.cluster.scripts import forget_standard_input, refuse_unguarded_script
 from netflixdask.errors import ConfigError
 
@@ -112,7 +113,7 @@ def laptop_client(
         raise ConfigError(f"threads = {threads}: expected at least 1")
     options = laptop_options(workers, threads, memory_limit, processes=processes)
     client = start_here(
-        lambda: distributed.Client(**options), processes=processes, memory_limit=memory_limit
+        lambda: CarefulClient(**options), processes=processes, memory_limit=memory_limit
     )
     trust_nannies(client.cluster)
     return client
