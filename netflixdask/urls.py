@@ -366,6 +366,33 @@ def written(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, data: bytes, *, synced: bool = False) -> None:
+    """Put a small file at a path, whole or not at all.
+
+    Args:
+        path: of the file; may be behind a URL.
+        data: what is in it.
+        synced: have it on disk before this returns.
+
+    Raises:
+        OSError: if it cannot be written; nothing of it is left then.
+    """
+    if isinstance(path, UrlPath):
+        path.write_bytes(data)
+        return
+    # No other thread, process or container that shares the folder writes to the same name.
+    half = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with half.open("wb") as stream:
+            stream.write(data)
+            if synced:
+                stream.flush()
+                os.fsync(stream.fileno())
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
 def scratch_folder() -> str | None:
     """Return where files of this machine go for a moment; None = the system's own place."""
     folder: str | None = dask.config.get("temporary-directory", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +13,7 @@ from netflixdask.drawing import style
 from netflixdask.report import about, data, figures, map, samples
 from netflixdask.report.gathered import Gathered, gather
 from netflixdask.report.html import Section, text
-from netflixdask.urls import UrlPath
+from netflixdask.urls import write_whole
 
 REPORT = "report.html"
 SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (
@@ -68,7 +67,7 @@ def make_report(record: dict[str, Any], workdir: Path) -> Report:
         if section is not None:
             sections.append(section)
     path = workdir / REPORT
-    put(path, page(found, sections, left_out))
+    write_whole(path, page(found, sections, left_out).encode("utf-8", "replace"))
     return Report(path, tuple(one.id for one in sections), tuple(left_out))
 
 
@@ -92,17 +91,3 @@ def page(found: Gathered, sections: list[Section], left_out: list[str]) -> str:
         f"<body>{about.head(found)}<nav>{links}</nav>{wrong}{parts}"
         f"<footer>netflixdask {text(__version__)}</footer></body></html>\n"
     )
-
-
-def put(path: Path, page: str) -> None:
-    """Write a page whole or not at all."""
-    content = page.encode("utf-8", "replace")
-    if isinstance(path, UrlPath):
-        path.write_bytes(content)
-        return
-    half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        half.write_bytes(content)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)

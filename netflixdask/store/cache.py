@@ -13,13 +13,12 @@ import os
 import tempfile
 import threading
 import time
-import uuid
 from pathlib import Path
 
 import xxhash
 
 from netflixdask.errors import ConfigError
-from netflixdask.urls import UrlPath
+from netflixdask.urls import UrlPath, write_whole
 
 FOLDER, BYTES = "NETFLIXDASK_CACHE", "NETFLIXDASK_CACHE_BYTES"
 DEFAULT_BYTES = 10_000_000_000
@@ -113,12 +112,7 @@ def _keep(file: Path, data: bytes) -> None:
 
 def _write(file: Path, data: bytes) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = file.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(file, data)
     _make_room(file.parent, limit())
 
 

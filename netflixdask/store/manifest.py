@@ -13,7 +13,7 @@ import xxhash
 
 from netflixdask.errors import StoreError
 from netflixdask.store.parquet import FileEntry
-from netflixdask.urls import UrlPath, as_path, check_folder_url
+from netflixdask.urls import UrlPath, as_path, check_folder_url, write_whole
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -163,20 +163,8 @@ def _seal(raw: dict[str, Any]) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` by the JSON of ``value`` in one step, on disk before it returns."""
-    if isinstance(path, UrlPath):
-        text = json.dumps(value, indent=1, sort_keys=False, default=str) + "\n"
-        path.write_bytes(text.encode())
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, sort_keys=False, default=str)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = json.dumps(value, indent=1, sort_keys=False, default=str) + "\n"
+    write_whole(path, text.encode(), synced=True)
 
 
 def read_manifest(path: Path, model: type[Model], what: str) -> Model:

@@ -35,7 +35,7 @@ from netflixdask.store.visible import check_seen
 from netflixdask.urls import UrlPath, copy_file, written
 
 GENERATION = re.compile(r"gen-\d{6,}")
-_HALF = re.compile(r"\.manifest\.json\.\d+\.tmp")
+_HALF = re.compile(r"\.manifest\.json\.[0-9a-f]+\.tmp")
 _MOVING = ".moving.json"
 
 

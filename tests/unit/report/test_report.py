@@ -354,10 +354,10 @@ def test_a_run_without_ratings_or_models_has_its_picture(tmp_path: Path) -> None
 def test_a_report_that_cannot_be_made_fails_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, page: str) -> None:
+    def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page_module, "put", full)
+    monkeypatch.setattr(page_module, "write_whole", full)
     record = flow_of_rows(tmp_path).finish()
     assert (record["status"], record["report"]) == ("done", None)
     assert record == json.loads((tmp_path / "run.json").read_text())
