@@ -82,6 +82,21 @@ def _options_at(cls: type[Config], place: tuple[int | str, ...]) -> list[str]:
     return list(cls.model_fields)
 
 
+def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Turn nested options into those of ``--set``, in order.
+
+    >>> flat({"als": {"reg": 0.1, "epochs": 9}, "seed": 0})
+    {'als.reg': 0.1, 'als.epochs': 9, 'seed': 0}
+    """
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{before}{name}.")
+        else:
+            found[f"{before}{name}"] = value
+    return found
+
+
 def read_toml(path: Path, what: str = "") -> dict[str, Any]:
     """Read a file of options.
 

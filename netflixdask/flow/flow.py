@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from netflixdask import __version__, cluster, events
 from netflixdask.config import Config
 from netflixdask.errors import ConfigError, InputError, StoreError
-from netflixdask.flow.history import keep
+from netflixdask.flow.history import keep, read_record
 from netflixdask.mapreduce.telling import status_of, tell
 from netflixdask.models import Estimator, load_model
 from netflixdask.plan import Machines
@@ -324,17 +324,15 @@ def report_again(workdir: str | Path) -> Report:
     """Write the report of the last run of a working directory again, of what is there now.
 
     Raises:
-        InputError: if no flow has run there.
+        InputError: if no flow has run there, or its record is damaged.
     """
     folder = folder_of(workdir)
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        run = None
-    if not isinstance(run, dict) or not {"id", "flow", "steps", "results"} <= run.keys():
+        run = read_record(folder / "run.json")
+    except FileNotFoundError:
         raise InputError(
             f"{folder}: has no run.json of a flow; expected the --workdir of netflixdask run"
-        )
+        ) from None
     return make_report(run, folder)
 
 

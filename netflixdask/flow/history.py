@@ -7,14 +7,17 @@ a working directory are kept.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
+from netflixdask.config import flat
 from netflixdask.errors import InputError
+from netflixdask.progress import say
 from netflixdask.report import REPORT
 from netflixdask.runs import FOLDER
 from netflixdask.store.manifest import write_json
@@ -24,8 +27,46 @@ KEPT = 30
 DEPTH = 3  # folders below which working directories are looked for
 SLOWER = 1.1  # times the seconds, and at least
 LEAST = 0.2  # seconds more: less is the machine's mood
+NAMED = 4  # directories or ids that a message names
 
 Record = dict[str, Any]
+
+
+class _Part(pydantic.BaseModel):
+    status: str
+    seconds: float
+
+
+class _Stage(_Part):
+    stage: str
+    rows: int | None
+    epochs: list[dict[str, Any]] = []
+
+
+class _Input(pydantic.BaseModel):
+    fingerprint: str
+    steps: list[str]
+
+
+class _Step(_Part):
+    step: str
+    counts: dict[str, int]
+    config: dict[str, Any] = {}
+    inputs: dict[str, _Input] = {}
+    stages: list[_Stage] = []
+
+
+class _Shape(_Part):
+    """What must be in a record for lists, comparisons and reports; whatever else is there stays."""
+
+    id: str
+    flow: str
+    workdir: str
+    steps: list[_Step]
+    config: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    cluster: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
 
 def folder_of(workdir: str | Path, run: str) -> Path:
@@ -47,6 +88,8 @@ def keep(run: Record) -> None:
 def runs_below(place: str | Path) -> list[Record]:
     """Return the runs of all working directories at and below a folder, the latest last.
 
+    Records that are damaged are left out, and each is named in a line on standard error.
+
     Raises:
         InputError: if there is no such folder.
     """
@@ -56,9 +99,13 @@ def runs_below(place: str | Path) -> list[Record]:
     found = []
     for depth in range(DEPTH + 1):
         for path in place.glob(f"{'*/' * depth}{FOLDER}/*/run.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                found.append(_read(path))
-    return sorted(found, key=lambda run: str(run["id"]))
+            try:
+                found.append(read_record(path))
+            except FileNotFoundError:  # a run that ended meanwhile has removed its oldest one
+                continue
+            except InputError as error:
+                say(f"warning: {error}")
+    return sorted(found, key=lambda run: (run["id"], run["workdir"]))
 
 
 def find_run(name: str, place: str | Path) -> Record:
@@ -74,10 +121,7 @@ def find_run(name: str, place: str | Path) -> Record:
     """
     path = Path(name).expanduser()
     if path.is_file() or (path / "run.json").is_file():
-        try:
-            return _read(path if path.is_file() else path / "run.json")
-        except (OSError, ValueError, KeyError):
-            raise InputError(f"{path}: is not the record of a run; expected a run.json") from None
+        return read_record((path if path.is_file() else path / "run.json").absolute())
     runs = runs_below(place)
     head, dash, back = name.partition("-")
     if head == "last" and (not dash or back.isdecimal()):
@@ -85,28 +129,83 @@ def find_run(name: str, place: str | Path) -> Record:
         if at < len(runs):
             return runs[-1 - at]
         raise InputError(f"{name}: there are {len(runs)} runs below {Path(place).absolute()}")
-    fitting = [run for run in runs if str(run["id"]).startswith(name)]
-    if len(fitting) != 1:
-        what = "no run" if not fitting else f"{len(fitting)} runs"
+    fitting = [run for run in runs if run["id"].startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    below = f"below {Path(place).absolute()}"
+    ids = dict.fromkeys(run["id"] for run in fitting)
+    if not fitting:
         raise InputError(
-            f"{name}: {what} of that id below {Path(place).absolute()}; expected an id that "
-            "'netflixdask runs' lists, last, last-1, or the path of a working directory"
+            f"{name}: no run of that id {below}; expected an id that 'netflixdask runs' lists, "
+            "last, last-1, or the path of a working directory"
         )
-    return fitting[0]
+    if len(ids) > 1:
+        raise InputError(
+            f"{name}: {len(ids)} runs of that id {below}, {_some(ids)}; give more of it"
+        )
+    folders = [run["workdir"] for run in fitting]
+    record = folder_of(folders[0], fitting[0]["id"]) / "run.json"
+    raise InputError(
+        f"{name}: {len(folders)} runs of that id {below}, as a working directory was copied: "
+        f"{_some(folders)}; look in one of them with --in {folders[0]}, or give its record, "
+        f"{record}"
+    )
 
 
-def _read(path: Path) -> Record:
-    run: Record = json.loads(path.read_text(encoding="utf-8"))
-    if not {"id", "flow", "steps", "workdir", "status"} <= set(run):
-        raise KeyError("id")
+def _some(names: Iterable[str]) -> str:
+    found = list(names)
+    more = ["..."] if len(found) > NAMED else []
+    return ", ".join(found[:NAMED] + more)
+
+
+def read_record(path: Path) -> Record:
+    """Return what a ``run.json`` says, with where it and its reports are now.
+
+    Args:
+        path: of the file, absolute; may be behind a URL.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        InputError: if it is damaged or cannot be read, with what is wrong.
+    """
+    kept = path.parent.parent.name == FOLDER
+    workdir = path.parents[2] if kept else path.parent
+    try:
+        run: Record = json.loads(path.read_text(encoding="utf-8"))
+        _Shape.model_validate(run)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        # Of a run.json that is a working directory's own there is a copy among the runs.
+        copy = None if kept else max(workdir.glob(f"{FOLDER}/*/run.json"), default=None)
+        todo = "remove it" if kept else "run the flow again, which skips complete steps"
+        todo += f", or put back its copy {copy}" if copy is not None else ""
+        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
+        raise InputError(
+            f"{path}: {what} ({_wrong(error)}); expected the record of a run: {todo}"
+        ) from None
     # Where they are now: a working directory may have been moved or copied.
+    run["workdir"] = str(workdir)
     written = bool(run.get("report"))
     for key, name in (("report", REPORT), ("performance", PERFORMANCE)):
-        places = (path.parent / FOLDER / str(run["id"]) / name, path.parent / name)
+        places = (path.parent / FOLDER / run["id"] / name, path.parent / name)
         run[key] = next((str(place) for place in places if place.is_file()), None)
     if not written:
         run["report"] = None  # that of a run before
     return run
+
+
+def _wrong(error: OSError | ValueError) -> str:
+    """Return what is wrong with a record, in a few words."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if not isinstance(error, pydantic.ValidationError):
+        return f"no JSON: {error}"
+    told = error.errors()
+    if missing := [str(one["loc"][0]) for one in told if one["type"] == "missing" and one["loc"]]:
+        return f"without {', '.join(dict.fromkeys(missing))}"
+    where = ".".join(map(str, told[0]["loc"]))
+    return f"{where}: {told[0]['msg']}" if where else "no JSON object"
 
 
 def errors_of(run: Record) -> dict[str, float]:
@@ -148,9 +247,9 @@ def compare_runs(a: Record, b: Record) -> dict[str, Any]:
             seconds += list(_seconds(steps_a[name], steps_b[name]))
         elif did[0] != did[1]:
             only.append({"what": name, "a": did[0] or "none", "b": did[1] or "none"})
-    config = _different(_flat(a.get("config", {})), _flat(b.get("config", {})))
+    config = _different(flat(a.get("config", {})), flat(b.get("config", {})))
     for name in both:
-        left, right = (_flat(steps[name].get("config", {})) for steps in (steps_a, steps_b))
+        left, right = (flat(steps[name].get("config", {})) for steps in (steps_a, steps_b))
         config += [row | {"what": f"{name}: {row['what']}"} for row in _different(left, right)]
     errors_a, errors_b = errors_of(a), errors_of(b)
     errors = [
@@ -214,14 +313,3 @@ def _different(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Record]:
         for key in dict.fromkeys([*a, *b])
         if a.get(key) != b.get(key)
     ]
-
-
-def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Turn nested options into ``{"als.reg": 0.1}``."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{before}{key}.")
-        else:
-            found[f"{before}{key}"] = value
-    return found

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from netflixdask.config import flat
 from netflixdask.drawing.flow import draw_flow
 from netflixdask.report.figures import best_of, shown_errors
 from netflixdask.report.gathered import Gathered
@@ -141,13 +142,9 @@ def steps(found: Gathered) -> Section:
     return Section("run", "How it was run", said, f'{taken}<div class="three">{sides}</div>')
 
 
-def _shown(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            found |= _shown(value, f"{before}{name}.")
-        else:
-            shown = {None: "", True: "yes", False: "no"}
-            known = value is None or isinstance(value, bool)
-            found[before + name] = shown[value] if known else f"{value}"
-    return found
+def _shown(config: Mapping[str, Any]) -> dict[str, str]:
+    words = {None: "", True: "yes", False: "no"}
+    return {
+        name: words[value] if value is None or isinstance(value, bool) else str(value)
+        for name, value in flat(config).items()
+    }

@@ -157,3 +157,98 @@ def test_the_verbs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     shutil.copytree(place / "two", tmp_path / "moved")
     assert command(["runs", "show", str(tmp_path / "moved"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["id"] == ids[2]
+
+
+def test_a_column_of_what_got_slower_only_where_something_did(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place / "one" / ".runs", tmp_path / "one" / ".runs")
+    first, second = sorted((tmp_path / "one" / ".runs").iterdir())
+    for seconds, said in ((1.0, 5), (9.0, 6)):
+        for folder, took in ((first, 1.0), (second, seconds)):
+            record = json.loads((folder / "run.json").read_text())
+            record["seconds"] = took
+            for step in record["steps"]:
+                step["seconds"] = 1.0
+                for stage in step["stages"]:
+                    stage["seconds"] = 1.0
+            (folder / "run.json").write_text(json.dumps(record))
+        assert command(["runs", "compare", "last-1", "last", "--in", str(tmp_path)]) == 0
+        shown = capsys.readouterr().out
+        (header,) = (line for line in shown.splitlines() if "b / a" in line)
+        assert len(header.strip("┃").split("┃")) == said
+        assert ("slower" in shown) == (said == 6)
+
+
+def test_a_copied_working_directory_is_told_from_its_original(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("here", "there"):
+        shutil.copytree(place / "one", tmp_path / name)
+    run = history.runs_below(tmp_path)[0]["id"]
+    assert command(["runs", "show", run, "--in", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    for name in ("here", "there"):
+        assert str(tmp_path / name) in said
+    record = tmp_path / "here" / ".runs" / run / "run.json"
+    assert f"--in {tmp_path / 'here'}, or give its record, {record}" in said
+    # Both ways that the message names.
+    for given in ([run, "--in", str(tmp_path / "there")], [str(record)]):
+        assert command(["runs", "show", *given, "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["id"] == run
+        # It is where it was found, wherever it was made.
+        assert Path(shown["workdir"]) == tmp_path / ("there" if "--in" in given else "here")
+    # Ids that only begin alike are told by more letters.
+    assert command(["runs", "show", run[:4], "--in", str(place)]) == 2
+    said = capsys.readouterr().err
+    assert run in said
+    assert "give more of it" in said
+
+
+DAMAGES = {
+    '{"id": 3': "no JSON",
+    "[]": "no JSON object",
+    '{"id": "a", "flow": "f"}': "without status, seconds, workdir, steps",
+    '{"id": "a", "flow": "f", "status": "done", "seconds": 1, "workdir": "w", "steps": 3}': "steps",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGES)
+def test_damaged_records_are_named_and_the_others_listed(
+    text: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place / "one", tmp_path / "one")
+    bad, good = sorted((tmp_path / "one" / ".runs").iterdir())
+    (bad / "run.json").write_text(text)
+    for more in ([], ["--json"]):
+        assert command(["runs", "--in", str(tmp_path), *more]) == 0
+        shown = capsys.readouterr()
+        (line,) = shown.err.splitlines()
+        assert line.startswith(f"warning: {bad / 'run.json'}: is damaged (")
+        assert DAMAGES[text] in line
+        assert good.name in shown.out
+    assert [run["id"] for run in json.loads(shown.out)["runs"]] == [good.name]
+
+
+@pytest.mark.parametrize("text", DAMAGES)
+def test_a_damaged_run_json_is_not_taken_for_an_absent_one(
+    text: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "one"
+    shutil.copytree(place / "one", work)
+    (work / "run.json").write_text(text)
+    copy = max((work / ".runs").iterdir()) / "run.json"
+    for verb in (["report"], ["runs", "show"]):
+        assert command([*verb, str(work)]) == 2
+        said = capsys.readouterr().err
+        assert f"{work / 'run.json'}: is damaged (" in said
+        assert DAMAGES[text] in said
+        assert f"run the flow again, which skips complete steps, or put back its copy {copy}" in (
+            " ".join(said.split())
+        )
+    shutil.copy(copy, work / "run.json")
+    assert command(["report", str(work), "--quiet"]) == 0
+    (work / "run.json").unlink()
+    assert command(["report", str(work)]) == 2
+    assert "has no run.json of a flow" in capsys.readouterr().err
