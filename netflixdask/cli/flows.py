@@ -20,7 +20,14 @@ from netflixdask.cli.doctor import examine
 from netflixdask.cli.plan import PlanOnly, print_plan
 from netflixdask.cli.rates import measure_rates
 from netflixdask.errors import InputError
-from netflixdask.flow import find_flows, load_flow, plan_flow, report_again, run_flow
+from netflixdask.flow import (
+    check_workdir,
+    find_flows,
+    load_flow,
+    plan_flow,
+    report_again,
+    run_flow,
+)
 from netflixdask.flow.catalogue import read_options, title_of
 from netflixdask.flow.compiled import announce_compilation
 from netflixdask.plan import machines_of
@@ -61,6 +68,7 @@ def run(
     if plan:
         print_plan(plan_flow(flow, workdir, machines_of(cluster), options=options), as_json, quiet)
         return
+    check_workdir(workdir)
     with session(cluster, as_json, quiet) as out:
         announce_compilation()
         record = run_flow(flow, workdir, options=options, force=force or (), report=report)

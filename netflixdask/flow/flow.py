@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -82,10 +83,7 @@ class Flow:
         try:
             (self.workdir / ".steps").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(
-                f"{self.workdir}: cannot be a working directory ({error.strerror}); expected a "
-                "folder, or a path where one can be made"
-            ) from None
+            raise _no_workdir(self.workdir, error) from None
         where, plan = str(self.workdir), list(expected)
         self._tell(events.RUN, event="start", flow=name, workdir=where, plan=plan)
 
@@ -318,6 +316,33 @@ class Flow:
         write_json(self.workdir / "run.json", run)
         if not isinstance(self.workdir, UrlPath):
             keep(run)
+
+
+def check_workdir(workdir: str | Path) -> None:
+    """Refuse what cannot be a working directory; nothing is made.
+
+    A URL is looked at when the run begins: only its driver knows whether it can be written to.
+
+    Raises:
+        InputError: if it, or the closest folder above it that is there, cannot be written to.
+        StoreError: if it is no path.
+    """
+    folder = folder_of(workdir)
+    if isinstance(folder, UrlPath):
+        return
+    try:
+        there = next(one for one in (folder / ".steps", folder, *folder.parents) if one.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise _no_workdir(folder, error) from None
+
+
+def _no_workdir(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{folder}: cannot be a working directory ({error.strerror}); expected a folder that can "
+        "be written to, or a path where one can be made"
+    )
 
 
 def report_again(workdir: str | Path) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import netflixdask as nd
 from netflixdask.cli.app import run as command
 from netflixdask.config import Config
 from netflixdask.errors import InputError
-from netflixdask.flow import Flow, history
+from netflixdask.flow import Flow, check_workdir, history
 from netflixdask.progress import quiet
 
 
@@ -252,3 +253,29 @@ def test_a_damaged_run_json_is_not_taken_for_an_absent_one(
     (work / "run.json").unlink()
     assert command(["report", str(work)]) == 2
     assert "has no run.json of a flow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("below", ["file", "file/work", "shut", "shut/a/work", "half"])
+def test_a_bad_workdir_is_refused_before_a_cluster_starts(
+    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / ".steps").touch()
+    (tmp_path / "shut").mkdir(mode=0o500)
+    if below.startswith("shut") and os.access(tmp_path / "shut", os.W_OK):
+        pytest.skip("root may write everywhere")
+    before = sorted(tmp_path.rglob("*"))
+    assert command(["run", "quickstart", "--workdir", str(tmp_path / below)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / below}: cannot be a working directory (")
+    assert "dashboard" not in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("below", ["", "new", "new/er", "done"])
+def test_a_workdir_that_can_be_is_not_touched_before(below: str, tmp_path: Path) -> None:
+    (tmp_path / "done" / ".steps").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    check_workdir(tmp_path / below)
+    assert sorted(tmp_path.rglob("*")) == before
