@@ -4,6 +4,7 @@ A process of its own, the keeper, starts the cluster and holds it. A folder of t
 (``$XDG_STATE_HOME/netflixdask/clusters``) has for each file::
 
     keeper.lock     locked by the keeper while it lives: no second one, and no guess by process id
+    command.lock    locked by an ``up`` or ``down`` at work; ``down`` removes both locks
     cluster.json    where the scheduler is; written when all workers have come
     failed.json     why the last start failed
     keeper.log      what the cluster said
@@ -36,6 +37,7 @@ MARK = "NETFLIXDASK_KEEPER"  # in the environment of the keeper and of all that 
 LONGER = 60  # seconds that the keeper has beyond start_timeout
 CLOSING = 30  # seconds for a cluster to close before it is killed
 POLL = 0.05
+COMMAND = "command.lock"
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,10 @@ def down(file: str | Path) -> Standing | None:
         _end(folder, found.pid if found is not None and is_locked(lock) else None)
         for name in ("cluster.json", "failed.json"):
             (folder / name).unlink(missing_ok=True)
+        with locked(lock, 0.0) as free:
+            if free:
+                lock.unlink()
+        (folder / COMMAND).unlink()  # held until the block ends
     return found
 
 
@@ -184,31 +190,58 @@ def record(folder: Path, name: str, value: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, patience: float) -> Iterator[bool]:
-    """Hold the lock of a file within the block; yields False if another holds it for so long."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Hold the lock of a file within the block; yields False if another holds it for so long.
+
+    Who holds it may remove the file: whoever waited for it then sees that the file that it has is
+    no longer the one at the path, and tries again.
+    """
+    handle = _lock(path, patience)
     try:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    yield False
-                    return
-                time.sleep(POLL)
-            else:
-                yield True
-                return
+        yield handle is not None
     finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(path: Path, patience: float) -> int | None:
+    end = time.monotonic() + patience
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        free = _try_lock(handle)
+        if free and _is_at(handle, path):
+            return handle
         os.close(handle)
+        if not free:
+            if time.monotonic() > end:
+                return None
+            time.sleep(POLL)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process holds the lock of a file."""
-    if not path.exists():
+    """Tell whether a process holds the lock of a file; a file that is not there stays away."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
         return False
-    with locked(path, 0.0) as free:
-        return not free
+    try:
+        return not _try_lock(handle)
+    finally:
+        os.close(handle)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -223,7 +256,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    with locked(folder / "command.lock", files.PATIENCE) as free:
+    with locked(folder / COMMAND, files.PATIENCE) as free:
         if not free:
             raise ClusterError(
                 f"{folder}: another 'netflixdask cluster up' or 'down' of this file has been at "

@@ -96,6 +96,33 @@ def test_up_status_and_down(lab: Path, cluster: Callable[..., Any]) -> None:
     assert left_of(lab) == []
     assert not any(map(psutil.pid_exists, pids))
     assert cluster("status", lab, code=1)["state"] == "down"
+    assert os.listdir(standing.state_folder(lab)) == ["keeper.log"]  # what it said, and no locks
+
+
+def test_a_lock_that_goes_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, tried, take = tmp_path / "a.lock", [], standing._try_lock
+
+    def late(handle: int) -> bool:
+        tried.append(handle)
+        if len(tried) == 1:  # its holder has removed it since it was opened here
+            path.unlink()
+        return take(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(standing, "_try_lock", late)
+        lock = standing.locked(path, 10.0)
+        assert lock.__enter__()
+    assert len(tried) == 2
+    assert standing.is_locked(path)  # by what is at the path now
+    with standing.locked(path, 0.0) as second:
+        assert not second
+    lock.__exit__(None, None, None)
+    assert not standing.is_locked(path)
+    path.unlink()
+    assert not standing.is_locked(path)
+    assert not path.exists()
 
 
 def test_a_killed_keeper_leaves_nothing_and_up_starts_anew(
