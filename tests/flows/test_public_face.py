@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import netflixdask as nd
+from netflixdask.cli.app import run
 
 BEFORE = """\
 import pandas as pd
@@ -196,3 +197,27 @@ with distributed.Client(**options, host="127.0.0.1", protocol="tcp://") as clien
     assert done.stdout == "['ingest', 'ingest']\n"
     assert "dashboard" not in done.stderr
     assert "no client is open" not in done.stderr
+
+
+def test_the_flow_of_the_readme_runs_as_printed(
+    tmp_path: Path, ratings_frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (text,) = (
+        code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "def main(" in code
+    )
+    assert len(text.splitlines()) <= 20
+    (tmp_path / "mine.py").write_text(text)
+    (tmp_path / "ml-100k").mkdir()
+    seconds = ratings_frame["time"].astype("datetime64[s]").astype("int64")
+    columns = ratings_frame[["user_id", "item_id", "rating"]].astype(int).assign(time=seconds)
+    columns.to_csv(tmp_path / "ml-100k" / "u.data", sep="\t", header=False, index=False)
+    command = ["run", str(tmp_path / "mine.py"), "--workdir", str(tmp_path / "work"), "--json"]
+    command += ["--cluster", "sequential", "--set", f"source={tmp_path / 'ml-100k'}"]
+    for more, again in ([], "done done done"), (["--set", "epochs=4"], "skipped done done"):
+        assert run([*command, *more]) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert [step["step"] for step in record["steps"]] == ["store", "als", "top-10"]
+        assert " ".join(step["status"] for step in record["steps"]) == again
+    top = nd.open_artifact(tmp_path / "work" / "top-10").table("recommendations")
+    assert top.num_rows == 10 * ratings_frame["user_id"].nunique()
