@@ -18,6 +18,7 @@ from netflixdask.errors import DataFormatError, InputError
 from netflixdask.store import RatingsStore, open_store
 from netflixdask.store.readers.textio import bom_size, decode, read_all, shown
 from netflixdask.urls import as_path
+from netflixdask.words import counted
 
 LOW, HIGH = 1.0, 5.0
 QUALIFYING = "qualifying"
@@ -53,7 +54,10 @@ class SubmissionReport:
             ("range", f"{self.lowest:.3f}..{self.highest:.3f}"),
             ("mean", f"{self.mean:.4f}"),
         ]
-        rows += [(f"RMSE {row.bucket}", f"{row.rmse:.4f} ({row.n:,} pairs)") for row in self.errors]
+        rows += [
+            (f"RMSE {row.bucket}", f"{row.rmse:.4f} ({counted(row.n, 'pair')})")
+            for row in self.errors
+        ]
         return rows
 
 

@@ -28,6 +28,7 @@ from netflixdask.errors import InputError
 from netflixdask.mapreduce import Engine, use_engine
 from netflixdask.models import Estimator
 from netflixdask.store import RatingsStore, new_artifact
+from netflixdask.words import counted
 
 PREFERRED = ("probe", "test", "quiz")
 """The holdout that is taken when none is named: the first of these that has ratings."""
@@ -299,11 +300,12 @@ def _notes(
             "among them is checked"
         )
     if n_unrated:
-        notes.append(f"{n_unrated:,} pairs of the holdout have no rating and are left out")
+        notes.append(f"{counted(n_unrated, 'pair')} of the holdout without a rating: left out")
     missing = int(sums.missing.sum())
     if missing:
         notes.append(
-            f"{missing:,} pairs got no prediction (cold_start='nan'); all errors are of the others"
+            f"{counted(missing, 'pair')} got no prediction (cold_start='nan'); all errors are of "
+            "the others"
         )
     if n_users == 0:
         notes.append("no user has a relevant held-out item, so the lists have no figures")

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from netflixdask.answers.metrics import ErrorRow, improvement
 from netflixdask.answers.ranking import FIGURES, RankingFigures
+from netflixdask.words import counted
 
 SCHEMA = pa.schema(
     [
@@ -123,7 +124,11 @@ class Evaluation:
         """Return ``(figure, value, of what)`` as text, for people."""
         low, high = self.clipped_to
         found = [
-            ("RMSE", f"{self.rmse:.4f}", f"{self.errors.n:,} pairs, clipped to {low:g}..{high:g}"),
+            (
+                "RMSE",
+                f"{self.rmse:.4f}",
+                f"{counted(self.errors.n, 'pair')}, clipped to {low:g}..{high:g}",
+            ),
             ("MAE", f"{self.mae:.4f}", ""),
             (
                 "item average RMSE",
@@ -147,7 +152,7 @@ class Evaluation:
                 model, popular = getattr(ranked.model, name), getattr(ranked.most_popular, name)
                 of = f"most popular {popular:.4f}"
                 if name == FIGURES[0]:
-                    of += f", {ranked.n_users:,} users{_from(ranked.threshold)}"
+                    of += f", {counted(ranked.n_users, 'user')}{_from(ranked.threshold)}"
                 found.append((f"{_TITLES[name]}@{ranked.n}", f"{model:.4f}", of))
         return found
 

@@ -29,6 +29,7 @@ from netflixdask.client.titles import Match, Titles
 from netflixdask.errors import InputError
 from netflixdask.models import Estimator
 from netflixdask.models.factor_model import FactorModel
+from netflixdask.words import counted
 
 Wide = NDArray[np.float64]
 
@@ -63,9 +64,9 @@ class Explanation:
         others = float(self.parts["contribution"].iloc[n:].sum())
         n_first, n_parts = min(n, len(self.parts)), len(self.parts)
         rows: list[tuple[str, Any]] = list(self.base.items())
-        rows.append((f"the {n_first} ratings below", first))
+        rows.append((f"the {counted(n_first, 'rating')} below", first))
         if n_parts > n_first:
-            rows.append((f"{n_parts - n_first} other ratings", others))
+            rows.append((counted(n_parts - n_first, "other rating"), others))
         if abs(self.rest) > 1e-3:
             rows.append(("not of these ratings", self.rest))
         return [*rows, ("prediction", self.prediction)]

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from netflixdask.errors import InputError, StoreError
 from netflixdask.store import Artifact, open_artifact
 from netflixdask.urls import as_path
+from netflixdask.words import counted, shorten
 
 LABELS = 16
 """Clusters that are named on the map."""
 CANOPIES = 20
 """Canopies whose overlap is shown."""
-TITLE = 34
+TITLE, LONGEST = 34, 90  # letters of a title on the map, and where there is more room
 """Letters of a title where space is short."""
 
 
@@ -82,8 +83,10 @@ def page(artifact: Artifact) -> str:
     stats = artifact.manifest.stats
     text = resources.files("netflixdask.answers").joinpath("pages/clusters.html").read_text("utf-8")
     facts = (
-        f"{len(data['title']):,} items in {stats['n_clusters'] - stats['n_clusters_empty']:,} "
-        f"clusters; {stats['n_canopies']:,} canopies (t1 = {stats['t1']:g}, t2 = {stats['t2']:g}), "
+        f"{counted(len(data['title']), 'item')} in "
+        f"{counted(stats['n_clusters'] - stats['n_clusters_empty'], 'cluster')}; "
+        f"{counted(stats['n_canopies'], 'canopy', 'canopies')} "
+        f"(t1 = {stats['t1']:g}, t2 = {stats['t2']:g}), "
         f"{stats['pairs_sharing_fraction']:.1%} of all pairs share one; "
         f"mean silhouette {stats['silhouette']['mean']:.3f}; mode {stats['mode']}"
     )
@@ -128,7 +131,7 @@ def _items(artifact: Artifact) -> dict[str, Any]:
         "x": table.column("x").to_numpy(),
         "y": table.column("y").to_numpy(),
         "title": titles,
-        "short": [_short(title) for title in _titles(table, years=False)],
+        "short": [shorten(title, TITLE) for title in _titles(table, years=False)],
         "cluster": cluster,
         "similarity": table.column("similarity").to_numpy(),
         "silhouette": table.column("silhouette").to_numpy(),
@@ -142,6 +145,7 @@ def _titles(table: pa.Table, *, years: bool = True) -> list[str]:
     found = []
     for row in table.select(["item_id", "title", "year"]).to_pylist():
         title = str(row["item_id"]) if row["title"] is None else row["title"]
+        title = shorten(title, LONGEST)
         with_year = years and row["title"] is not None and row["year"] is not None
         found.append(f"{title} ({row['year']})" if with_year else title)
     return found
@@ -247,10 +251,6 @@ def _labels(data: dict[str, Any]) -> Any:
             found["y"].append(at[1])
             found["title"].append(data["short"][members[-1]])
     return ColumnDataSource(found)
-
-
-def _short(title: str) -> str:
-    return title if len(title) <= TITLE else title[: TITLE - 1].rstrip() + "…"
 
 
 def _small_figure(name: str, **options: Any) -> Any:
@@ -388,6 +388,6 @@ def overlap(artifact: Artifact) -> tuple[NDArray[np.float64], list[str]]:
     centers = artifact.table("centers", ["item_id", "title"]).take(pa.array(largest))
     names: list[str] = []
     for row in centers.to_pylist():
-        name = _short(row["title"] or str(row["item_id"]))
-        names.append(name if name not in names else _short(f"{row['item_id']} {name}"))
+        name = shorten(row["title"] or str(row["item_id"]), TITLE)
+        names.append(name if name not in names else shorten(f"{row['item_id']} {name}", TITLE))
     return both / np.maximum(smaller, 1), names

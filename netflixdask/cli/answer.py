@@ -35,6 +35,7 @@ from netflixdask.errors import InputError
 from netflixdask.models import Estimator, load_model
 from netflixdask.progress import say
 from netflixdask.store.artifacts import check_output, open_artifact
+from netflixdask.words import counted
 
 Count = Annotated[int, typer.Option("-n", help="How many.")]
 
@@ -91,7 +92,7 @@ def recommend(
             for note in person.notes:
                 say(note)
             records = {"recommendations": frame_records(found), "n_rated": person.n_rated}
-            title = f"top {n} from {person.n_rated} ratings: {model}"
+            title = f"top {n} from {counted(person.n_rated, 'rating')}: {model}"
             out.show({**records, "notes": list(person.notes)}, frame_table(title, found))
         return
     if not user and out_path is None:

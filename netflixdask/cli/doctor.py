@@ -14,6 +14,7 @@ from netflixdask.errors import NoSchedulerError
 from netflixdask.flow import versions
 from netflixdask.flow.compiled import compiled_kernels
 from netflixdask.kernels import cache_dir
+from netflixdask.words import counted
 
 
 def examine(cluster: str) -> tuple[dict[str, Any], NoSchedulerError | None]:
@@ -39,5 +40,5 @@ def _scheduler(cluster: str) -> str:
         if not isinstance(client, distributed.Client):
             return f"{cluster}: no scheduler"
         workers = client.scheduler_info(n_workers=-1)["workers"]
-        named = f"{len(workers)} worker{'s' if len(workers) != 1 else ''}"
+        named = counted(len(workers), "worker")
         return f"{cluster}: answers, {named}, dashboard {client.dashboard_link}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from netflixdask.client import Suggestions, recommend_offline
 from netflixdask.errors import NetflixDaskError
+from netflixdask.words import counted
 
 
 def run_offline(words: Sequence[str]) -> int:
@@ -61,7 +62,7 @@ def shown(found: Suggestions, *, as_json: bool, quiet: bool = False) -> str:
     if as_json:
         return json.dumps(found.to_dict(), ensure_ascii=False) + "\n"
     lines = [] if quiet else list(found.notes)
-    lines.append(f"from {found.n_rated} ratings:")
+    lines.append(f"from {counted(found.n_rated, 'rating')}:")
     lines += [
         f"{row.rank:>3}  {row.score:5.2f}  {row.title or row.item_id}  ({row.item_id}; "
         f"because of {row.because})"

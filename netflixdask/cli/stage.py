@@ -35,6 +35,7 @@ from netflixdask.stages.user_neighbors import UserNeighborsConfig
 from netflixdask.store.artifacts import check_output, n_rows_of
 from netflixdask.store.ratings import open_store
 from netflixdask.store.shape import Shape
+from netflixdask.words import counted
 
 
 def stats(
@@ -206,7 +207,7 @@ def canopy(
 
 def _trials(found: Suggestion) -> Table:
     title = (
-        f"{found.k} nearest of {found.n_sampled:,} items by {found.truth}; wanted recall "
+        f"{found.k} nearest of {counted(found.n_sampled, 'item')} by {found.truth}; wanted recall "
         f"{found.recall:g}; proposed: --t1 {found.best.t1:g} --t2 {found.best.t2:g}"
         + ("" if found.best.reached else " (the recall is not reached)")
     )

@@ -26,6 +26,7 @@ from netflixdask.store.manifest import DamagedManifest
 from netflixdask.store.parquet import FileEntry
 from netflixdask.store.ratings import RatingsStore
 from netflixdask.store.room import files_below, size_text
+from netflixdask.words import counted
 
 HELP = "Look after stores and artifacts: what is in one, is it sound, remove what is old."
 DAMAGED = 1
@@ -204,7 +205,7 @@ def _info_tables(store: RatingsStore, value: dict[str, Any]) -> list[Any]:
 def _steps(scale: int | None) -> str:
     if scale is None:
         return ", any value"
-    return f", {scale} step{'s' if scale != 1 else ''} a star"
+    return f", {counted(scale, 'step')} a star"
 
 
 def _cell(value: Any) -> str:

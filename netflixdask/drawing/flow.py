@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 
 from netflixdask.runs import Run, Stage, Step, count_text, seconds_text
+from netflixdask.words import counted, noun, shorten
 
 BOX, HIGH, GAP, BETWEEN = 208, 40, 8, 50
 LETTER, TIME = 8.0, 6.3  # widths of a letter of a name, and of the time beside it
@@ -116,9 +117,9 @@ def _box(name: str, step: Step | None, x: float, y: float, tasks: Tasks, now: fl
         f"{html.escape(name)}: {status} {time} {html.escape(below)}</title>"
         f'<rect class="box" width="{BOX}" height="{HIGH}" rx="5"/>'
         f'<rect class="mark" width="4" height="{HIGH}" rx="2"/>'
-        f'<text class="name" x="12" y="16">{html.escape(_short(name, room))}</text>'
+        f'<text class="name" x="12" y="16">{html.escape(shorten(name, room))}</text>'
         f'<text class="time" x="{BOX - 8}" y="16">{time}</text>'
-        f'<text class="below" x="12" y="31">{html.escape(_short(below, 34))}</text>{bar}</g>'
+        f'<text class="below" x="12" y="31">{html.escape(shorten(below, 34))}</text>{bar}</g>'
     )
 
 
@@ -137,7 +138,7 @@ def _said(step: Step, tasks: Tasks, now: float) -> tuple[str, float]:
         last = stage.epochs[-1][1]
         said = f"epoch {last['epoch']} of {last['epochs']}"
     else:
-        said = f"{done} of {total} tasks" if total else "begins"
+        said = f"{done} of {counted(total, 'task')}" if total else "begins"
     rate = _rate(stage, share, now)
     return f"{said} · {rate}" if rate else said, share
 
@@ -152,11 +153,9 @@ def _rows(step: Step) -> str:
     passed = [stage for stage in step.stages if stage.rows and stage.seconds]
     if not passed:
         some = list(step.counts.items())[:2]
-        return ", ".join(f"{count_text(n).strip()} {name.removeprefix('n_')}" for name, n in some)
+        return ", ".join(
+            f"{count_text(n).strip()} {noun(n, name.removeprefix('n_'))}" for name, n in some
+        )
     rows = sum(stage.rows or 0 for stage in passed)
     rate = rows / sum(stage.seconds for stage in passed)
-    return f"{count_text(rows).strip()} rows · {count_text(rate).strip()}/s"
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return f"{count_text(rows).strip()} {noun(rows, 'rows')} · {count_text(rate).strip()}/s"

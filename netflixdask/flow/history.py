@@ -21,6 +21,7 @@ from netflixdask.progress import say
 from netflixdask.report import REPORT
 from netflixdask.runs import FOLDER
 from netflixdask.store.manifest import write_json
+from netflixdask.words import counted
 
 PERFORMANCE = "performance.html"
 KEPT = 30
@@ -128,7 +129,9 @@ def find_run(name: str, place: str | Path) -> Record:
         at = int(back or 0)
         if at < len(runs):
             return runs[-1 - at]
-        raise InputError(f"{name}: there are {len(runs)} runs below {Path(place).absolute()}")
+        raise InputError(
+            f"{name}: found {counted(len(runs), 'run')} below {Path(place).absolute()}"
+        )
     fitting = [run for run in runs if run["id"].startswith(name)]
     if len(fitting) == 1:
         return fitting[0]

@@ -35,6 +35,7 @@ from netflixdask.progress import say
 from netflixdask.store import RatingBlock
 from netflixdask.store.blocks import code_dtype
 from netflixdask.store.manifest import digest
+from netflixdask.words import counted
 
 TASK_RATINGS = 500_000
 """Ratings that one task solves; fewer are solved where they are."""
@@ -95,7 +96,8 @@ def read_given(ratings: Any, by: By, catalogue: Catalogue, scale: Scale) -> Give
             f"have {len(lost):,} of {len(ids):,}); expected at least one with training ratings"
         )
     if not known.all():
-        say(f"{np.sum(~known):,} ratings of {other}s without training ratings are left out")
+        n_lost = counted(int(np.sum(~known)), "rating")
+        say(f"left out: {n_lost} of {other}s without training ratings")
     keep = _latest(dst, src, frame.get("time"), known)
     counts = np.bincount(dst[keep], minlength=len(ids))
     coded = scale.scale is not None

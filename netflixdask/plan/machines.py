@@ -19,6 +19,7 @@ from netflixdask import cluster
 from netflixdask.cluster import files, sound, standing
 from netflixdask.errors import ConfigError
 from netflixdask.mapreduce import Engine
+from netflixdask.words import counted
 
 LEAST_ROOM = 16 << 20
 """Bytes that tasks take however little there is."""
@@ -69,8 +70,8 @@ class Machines:
         return round(n_bytes * (self.n_workers - 1) / self.n_workers)
 
     def __str__(self) -> str:
-        workers = f"{self.n_workers} worker{'s' * (self.n_workers != 1)}"
-        threads = f"{self.n_threads} thread{'s' * (self.n_threads != 1)}"
+        workers = counted(self.n_workers, "worker")
+        threads = counted(self.n_threads, "thread")
         limit = f", {self.memory_limit / 1e9:.1f} GB a worker" if self.memory_limit else ""
         return f"{self.name}: {workers}, {threads}{limit}"
 

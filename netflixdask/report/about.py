@@ -12,6 +12,7 @@ from netflixdask.report.figures import best_of, shown_errors
 from netflixdask.report.gathered import Gathered
 from netflixdask.report.html import Cell, Section, number, panel, table, text
 from netflixdask.runs import bytes_text, count_text, run_of, seconds_text
+from netflixdask.words import counted, noun
 
 MOST_ROWS = 9  # boxes above each other in the picture, more where steps are many
 
@@ -42,10 +43,15 @@ def _tiles(found: Gathered) -> str:
         store = main[1]
         size = store.n_users * store.n_items
         tiles = [
-            (count_text(store.n_ratings).strip(), "ratings", f"{store.n_ratings:,}"),
-            (count_text(store.n_users).strip(), "users", f"{store.n_users:,}"),
-            (count_text(store.n_items).strip(), "items", f"{store.n_items:,}"),
-            (f"{store.n_ratings / max(1, size):.2%}", "of all pairs rated", f"{size:,} pairs"),
+            *(
+                (count_text(n).strip(), noun(n, several), f"{n:,}")
+                for n, several in (
+                    (store.n_ratings, "ratings"),
+                    (store.n_users, "users"),
+                    (store.n_items, "items"),
+                )
+            ),
+            (f"{store.n_ratings / max(1, size):.2%}", "of all pairs rated", counted(size, "pair")),
         ]
     best = best_of(found)
     if best is not None:
@@ -66,7 +72,7 @@ def picture(found: Gathered) -> Section | None:
     rows = max(MOST_ROWS, math.ceil(1.6 * math.sqrt(len(run.steps))))
     n_done = sum(step.status == "done" for step in run.steps.values())
     n_skipped = sum(step.status == "skipped" for step in run.steps.values())
-    said = f"{n_done} steps done"
+    said = f"{counted(n_done, 'step')} done"
     if n_skipped:
         said += f", {n_skipped} complete from earlier runs and skipped"
     body = draw_flow(run, lambda _: (0, 0), 0.0, rows)

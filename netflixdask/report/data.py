@@ -13,6 +13,7 @@ from netflixdask.report.gathered import Gathered
 from netflixdask.report.html import Section, panel
 from netflixdask.runs import count_text
 from netflixdask.store import RatingsStore
+from netflixdask.words import counted, noun
 
 MOST_STARS = 24  # values beyond which ratings are no longer shown one by one
 SIZE: dict[str, Any] = {"width": 400, "height": 230}
@@ -31,8 +32,8 @@ def ratings(found: Gathered) -> Section | None:
     body = f'<div class="three">{"".join(filter(None, panels))}</div>{_months(found, store)}'
     apart = ", ".join(f"{k} {v.rows:,}" for k, v in store.manifest.holdout.items())
     said = (
-        f"Training ratings of {name}: {store.n_ratings:,} of {store.n_users:,} users and "
-        f"{store.n_items:,} items" + (f"; held out: {apart}." if apart else ".")
+        f"Training ratings of {name}: {store.n_ratings:,} of {counted(store.n_users, 'user')} and "
+        f"{counted(store.n_items, 'item')}" + (f"; held out: {apart}." if apart else ".")
     )
     return Section("ratings", "The ratings", said, body)
 
@@ -42,12 +43,11 @@ def _values(store: RatingsStore) -> str:
     total = sum(stars.values())
     if not total or len(stars) > MOST_STARS:
         return ""
-    drawn = [
-        Bar(
-            f"{value:g}", n, f"{value:g} stars: {n:,} ratings ({n / total:.1%})", f"{n / total:.0%}"
-        )
-        for value, n in sorted(stars.items())
-    ]
+    drawn = []
+    for value, n in sorted(stars.items()):
+        name = f"{value:g} {noun(value, 'stars')}"
+        said = f"{name}: {counted(n, 'rating')} ({n / total:.1%})"
+        drawn.append(Bar(f"{value:g}", n, said, f"{n / total:.0%}"))
     mean = sum(value * n for value, n in stars.items()) / total
     return panel("Stars", bars(drawn, x_name="stars", **SIZE), f"mean {mean:.3f}")
 
@@ -57,9 +57,15 @@ def _support(side: str, counts: NDArray[np.int64]) -> str:
     heights = np.histogram(counts, edges)[0].tolist()
     drawn = []
     for (low, stop), n in zip(itertools.pairwise(edges), heights, strict=True):
-        several = f"{low:,} to {stop - 1:,}" if stop - low > 1 else f"{low:,}"
+        several = f"{low:,} to {stop - 1:,} ratings" if stop - low > 1 else counted(low, "rating")
         label = count_text(low).replace(".00 ", " ").replace(".0 ", " ").replace(" ", "")
-        drawn.append(Bar(label, n, f"{n:,} {side}s with {several} ratings"))
+        drawn.append(
+            Bar(
+                label,
+                n,
+                f"{counted(n, side)} with {several}",
+            )
+        )
     some = counts[counts > 0]
     middle = f"median {int(np.median(some)):,}, most {int(some.max()):,}" if len(some) else ""
     colour = 1 if side == "user" else 2
@@ -93,7 +99,7 @@ def _months(found: Gathered, store: RatingsStore) -> str:
         drawn: list[Bar] = []
         for row in months[:MOST_MONTHS]:
             year, month = row["value"].split("-")
-            said = f"{row['value']}: {row['n_ratings']:,} ratings, mean {row['mean']:.3f}"
+            said = f"{row['value']}: {counted(row['n_ratings'], 'rating')}, mean {row['mean']:.3f}"
             label = year if month == "01" or not drawn else ""
             drawn.append(Bar(label, row["n_ratings"], said))
         chart = bars(drawn, width=1240, height=190, x_name="month", colour=5)

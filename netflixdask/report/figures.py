@@ -14,6 +14,7 @@ from netflixdask.report.gathered import Gathered
 from netflixdask.report.html import Cell, Section, key, number, panel, table, text
 from netflixdask.runs import bytes_text, seconds_text
 from netflixdask.store import Artifact
+from netflixdask.words import counted
 
 MOST_CURVES = 20
 """Models that a chart has curves of."""
@@ -81,7 +82,7 @@ def errors(found: Gathered) -> Section | None:
     notes = dict.fromkeys(note for one in some for note in one.stats.get("notes", []))
     body += "".join(f'<p class="soft">{text(note, 400)}</p>' for note in notes)
     first = some[0].stats["split"]
-    where = f"{first['name']}: {first['n_pairs']:,} ratings, {first['how']}"
+    where = f"{first['name']}: {counted(first['n_pairs'], 'rating')}, {first['how']}"
     if len(splits) > 1:
         where = f"{len(splits)} splits, {splits[0][0]} of each; the first: {where}"
     low, high = some[0].stats["clipped_to"]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from netflixdask.words import shorten
+
 LONGEST = 90
 """Letters of a title or a value that are shown."""
 
@@ -47,7 +49,7 @@ def text(value: Any, most: int = LONGEST) -> str:
     found = str(value)
     # What no page may hold: control characters, which HTML cannot escape, and lone surrogates.
     found = "".join(c if c.isprintable() else "�" if c not in "\t\n\r" else " " for c in found)
-    return html.escape(found if len(found) <= most else f"{found[: most - 1]}…")
+    return html.escape(shorten(found, most))
 
 
 def number(value: Any, digits: int = 4) -> Cell:
@@ -123,8 +125,11 @@ def key(names: Iterable[tuple[int, str, str]]) -> str:
 
 
 def title_of(row: dict[str, Any]) -> str:
-    """Return what people call an item: title and year, or its id."""
+    """Return what people call an item: title, cut short, and year, or its id.
+
+    Tooltips show it as it is.
+    """
     if row.get("title") is None:
         return f"item {row['item_id']}"
-    year = row.get("year")
-    return str(row["title"]) if year is None else f"{row['title']} ({year})"
+    title, year = shorten(str(row["title"]), LONGEST - len(" (1999)")), row.get("year")
+    return title if year is None else f"{title} ({year})"

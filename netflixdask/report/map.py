@@ -11,8 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from netflixdask.drawing.cloud import Circle, cloud
 from netflixdask.report.gathered import Gathered
-from netflixdask.report.html import LONGEST, Cell, Section, number, panel, table, title_of
+from netflixdask.report.html import Cell, Section, number, panel, table, title_of
 from netflixdask.store import Artifact
+from netflixdask.words import counted, shorten
 
 WIDTH, HEIGHT = 1240, 620
 POINTS = 1_500
@@ -63,8 +64,8 @@ def _clusters(step: str, artifact: Artifact) -> Section:
             Circle(
                 float(x[members].mean()), float(y[members].mean()),
                 5 + 31 * math.sqrt(len(members) / biggest), colour[number_],
-                _short(str(items.column("title")[int(members[0])].as_py() or titles[0])),
-                f"{len(members):,} items: {'; '.join(titles)}",
+                shorten(str(items.column("title")[int(members[0])].as_py() or titles[0]), LETTERS),
+                f"{counted(len(members), 'item')}: {'; '.join(titles)}",
             )
         )  # fmt: skip
         if len(rows) < LISTED:
@@ -77,19 +78,22 @@ def _clusters(step: str, artifact: Artifact) -> Section:
     if len(points) <= FEW:  # each by its name
         for row, (a, b, tint) in zip(items.to_pylist(), points, strict=True):
             title = title_of(row)
-            circles.append(Circle(a, b, 4, tint, _short(title), title, filled=False))
+            circles.append(Circle(a, b, 4, tint, shorten(title, LETTERS), title, filled=False))
         points, labels = [], LABELS + FEW
     drawn = cloud(circles, points, width=WIDTH, height=HEIGHT, labels=labels)
     stats = artifact.manifest.stats
     said = (
-        f"Step {step}: {items.num_rows:,} items in {len(np.unique(cluster)):,} clusters, "
-        f"{stats['n_canopies']:,} canopies, mean silhouette {stats['silhouette']['mean']:.3f}. "
+        f"Step {step}: {counted(items.num_rows, 'item')} in "
+        f"{counted(len(np.unique(cluster)), 'cluster')}, "
+        f"{counted(stats['n_canopies'], 'canopy', 'canopies')}, "
+        f"mean silhouette {stats['silhouette']['mean']:.3f}. "
         "A circle is a cluster, its area its members, named by its most rated one; points are "
         "items. Axes: the directions of most variance of the items' mean cosines to the clusters, "
         "stretched where most items are."
     )
     if left_out:
-        said += f" The {left_out:,} smallest clusters are not drawn."
+        drawn_not = "cluster is" if left_out == 1 else f"{left_out:,} clusters are"
+        said += f" The smallest {drawn_not} not drawn."
     header = ["items", "silhouette", "best known titles"]
     body = f'<div class="panel">{drawn}</div>'
     body += panel("The largest clusters", table(header, rows, id="clusters", kind="wide free"))
@@ -111,8 +115,8 @@ def _factors(step: str, artifact: Artifact) -> Section | None:
     circles = [
         Circle(
             float(a), float(b), 2 + 5 * (math.log(max(1, row["n_ratings"])) / top) ** 3, 0,
-            _short(str(row["title"] or title_of(row))),
-            f"{title_of(row)}: {row['n_ratings']:,} ratings", filled=False,
+            shorten(str(row["title"] or title_of(row)), LETTERS),
+            f"{title_of(row)}: {counted(row['n_ratings'], 'rating')}", filled=False,
         )
         for (a, b), row in zip(places, rows, strict=True)
     ]  # fmt: skip
@@ -139,8 +143,3 @@ def main_directions(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         main = main * np.where(main[np.abs(main).argmax(axis=0), range(main.shape[1])] < 0, -1, 1)
         found: NDArray[np.float64] = rows @ main
     return found if found.shape[1] == 2 else np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
-
-
-def _short(title: str) -> str:
-    title = title[:LONGEST]
-    return title if len(title) <= LETTERS else f"{title[: LETTERS - 1].rstrip()}…"

@@ -13,6 +13,7 @@ from netflixdask.report.gathered import Gathered
 from netflixdask.report.html import Cell, Section, number, panel, table, text, title_of
 from netflixdask.store import Artifact, RatingsStore
 from netflixdask.store.parquet import read_parquet
+from netflixdask.words import counted
 
 ITEMS, NEIGHBORS = 6, 5
 ITEMS_OF_SEVERAL = 3
@@ -69,7 +70,7 @@ def _neighbors_of(artifact: Artifact, item: int) -> str:
         )
     (mine,) = items.slice(item, 1).to_pylist()
     body = f'<table class="near">{"".join(cells)}</table>' if cells else "<p>No neighbour.</p>"
-    return panel(title_of(mine), body, f"{mine['n_ratings']:,} ratings")
+    return panel(title_of(mine), body, counted(mine["n_ratings"], "rating"))
 
 
 def recommendations(found: Gathered) -> Section | None:
@@ -119,7 +120,7 @@ def _user(lists: pa.Table, user: int, store: RatingsStore | None, items: pa.Tabl
             for row, s in zip(liked, stars, strict=True)
         ]
         body = table(["rated highest", "stars"], cells, kind="near")
-        said = f"{len(rated):,} ratings"
+        said = counted(len(rated), "rating")
     cells = [(_title(row, items), number(float(row["score"]), 2)) for row in rows]
     body += table(["recommended", "predicted"], cells, kind="near")
     return panel(f"User {raw}", body, said)

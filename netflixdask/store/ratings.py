@@ -30,6 +30,7 @@ from netflixdask.store.manifest import (
 from netflixdask.store.parquet import FileEntry, column, read_parquet
 from netflixdask.store.queries import RatingsQueries
 from netflixdask.urls import UrlPath, as_path
+from netflixdask.words import counted
 
 _LOOKS = 5  # at a manifest that another run keeps replacing
 
@@ -277,8 +278,8 @@ class RatingsStore:
 
     def __repr__(self) -> str:
         return (
-            f"RatingsStore({str(self.path)!r}: {self.n_ratings:,} ratings, {self.n_users:,} users, "
-            f"{self.n_items:,} items)"
+            f"RatingsStore({str(self.path)!r}: {counted(self.n_ratings, 'rating')}, "
+            f"{counted(self.n_users, 'user')}, {counted(self.n_items, 'item')})"
         )
 
 

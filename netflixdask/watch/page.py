@@ -21,6 +21,7 @@ from netflixdask.drawing.flow import draw_flow
 from netflixdask.drawing.lines import Line, lines
 from netflixdask.runs import Run, bytes_text, seconds_text
 from netflixdask.watch.live import Watcher, Worker
+from netflixdask.words import counted
 
 ROUTE = "/netflixdask"
 TICK = 500  # milliseconds between two looks, while a browser looks
@@ -124,8 +125,9 @@ def _head(watcher: Watcher, run: Run | None, workers: list[Worker], now: float) 
     error = f'<p class="error">{html.escape(run.error)}</p>' if run.error else ""
     return (
         f'<div class="head"><span><h1>{title}</h1><span class="pill {run.status}">{run.status}'
-        f'</span></span><span><b>{took}</b></span><span><b id="steps">{n_done}</b> of {known} steps'
-        f'</span><span>{where}</span><span class="soft">{html.escape(run.workdir)}</span>'
+        f'</span></span><span><b>{took}</b></span><span><b id="steps">{n_done}</b> of '
+        f"{counted(known, 'step')}</span><span>{where}</span>"
+        f'<span class="soft">{html.escape(run.workdir)}</span>'
         f'<span class="facts">{said}</span></div>{error}'
     )
 
@@ -205,7 +207,7 @@ def _memory(workers: list[Worker]) -> str:
         out.append(
             f'<div class="worker" title="{html.escape(worker.address)}"><div>'
             f"<span>worker {html.escape(worker.name)} <span class=soft>{worker.cpu:.0f} % cpu, "
-            f"{worker.running} tasks</span></span>"
+            f"{counted(worker.running, 'task')}</span></span>"
             f"<span><b>{bytes_text(worker.memory)}</b>{limit}{more}</span></div>"
             f'<span class="full"><i class="{kind}" style="width:{100 * share:.1f}%"></i>'
             "</span></div>"

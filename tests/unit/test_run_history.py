@@ -95,7 +95,7 @@ def test_runs_are_found_by_id_order_and_place(place: Path) -> None:
     assert history.find_run("last-2", place) == first
     assert history.find_run(second["id"], place) == second
     assert history.find_run(str(place / "one"), place)["id"] == second["id"]
-    for name, said in (("last-3", "there are 3 runs"), ("2", "3 runs of that id"), ("x", "no run")):
+    for name, said in (("last-3", "found 3 runs"), ("2", "3 runs of that id"), ("x", "no run")):
         with pytest.raises(InputError, match=said):
             history.find_run(name, place)
     with pytest.raises(InputError, match="is no folder"):

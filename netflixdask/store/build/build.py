@@ -51,6 +51,7 @@ from netflixdask.store.readers.base import (
 )
 from netflixdask.store.readers.frames import DaskChunk, FrameChunk
 from netflixdask.store.visible import check_seen
+from netflixdask.words import counted
 
 BLOCK_RATINGS = 4_000_000
 _LOWER = "memory_limit=, block_ratings= and chunk_bytes= of ingest"
@@ -153,9 +154,10 @@ class _Build:
         titles, holdouts = engine.gather([asides])[0]
         n_rows, rejects = found["rejects",]
         if ("rating",) not in found:
+            rejected = counted(len(rejects), "row was", "rows were")
             raise InputError(
                 f"{source.files[0].name}: no rating could be read"
-                + (f" ({len(rejects)} rows were rejected)" if rejects else "")
+                + (f" ({rejected} rejected)" if rejects else "")
                 + "; expected at least one row"
             )
         users = self.numbering("user", found["user",], [h.ratings.user_id for h in holdouts])

@@ -12,6 +12,7 @@ import psutil
 from netflixdask.errors import InputError
 from netflixdask.plan import Machines
 from netflixdask.store.readers.base import Source, SourceFile
+from netflixdask.words import counted
 
 DEFAULT_LIMIT = 5_000_000_000
 TEXT_BYTES_A_ROW = 20  # of the prize's text (20.7) and of plain CSV (24); dense enough to be safe
@@ -44,7 +45,7 @@ class ShufflePlan:
 
     def sentence(self) -> str:
         """Say it."""
-        rows = f"about {self.n_rows:,} rows" if self.n_rows else "rows of a dataframe"
+        rows = f"about {counted(self.n_rows, 'row')}" if self.n_rows else "rows of a dataframe"
         where = "on disk, reading the text twice" if self.on_disk else "in memory"
         memory = f"about {self.memory / 1e9:.1f} GB of {self.limit / 1e9:.1f} GB"
         return f"{rows}, {memory}: shuffle {where}"

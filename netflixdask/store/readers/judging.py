@@ -22,6 +22,7 @@ from netflixdask.store.readers.base import Holdout, RawRatings, SourceFile
 from netflixdask.store.readers.delimited import keep
 from netflixdask.store.readers.places import empty_file
 from netflixdask.store.readers.textio import BLANKS, bom_size, decode, read_all, shown
+from netflixdask.words import counted
 
 _HEADER = re.compile(r"\s*([0-9]+)\s*:\s*", re.ASCII)
 _STAR = re.compile(r"\s*([1-5])(?:\.0*)?\s*", re.ASCII)
@@ -149,8 +150,8 @@ def _by_header(file: SourceFile, lines: list[str], qualifying: Holdout) -> NDArr
             )
         if len(run.stars) != count:
             raise DataFormatError(
-                f"{file.name}:{run.line}: found {len(run.stars)} ratings below '{movie}:', "
-                f"expected {count} as at {there}; {_TOGETHER}"
+                f"{file.name}:{run.line}: found {counted(len(run.stars), 'rating')} below "
+                f"'{movie}:', expected {count} as at {there}; {_TOGETHER}"
             )
         found[start:stop] = run.stars
         last = stop

@@ -25,7 +25,7 @@ from netflixdask.report import page as page_module
 from netflixdask.report.data import support_edges
 from netflixdask.report.figures import Judged, errors, names_of
 from netflixdask.report.gathered import Gathered
-from netflixdask.report.html import number, table, text
+from netflixdask.report.html import LONGEST, number, table, text, title_of
 from netflixdask.report.map import main_directions
 from netflixdask.store import new_artifact
 
@@ -226,9 +226,9 @@ def test_histograms_count_every_rating_once(place: Path) -> None:
     page = (place / "one" / "report.html").read_text()
     frame = ratings()
     for stars, n in frame["rating"].value_counts().items():
-        assert f"{stars} stars: {n:,} ratings" in page
+        assert f"{stars} {'star' if stars == 1 else 'stars'}: {n:,} ratings" in page
     for side in ("user", "item"):
-        found = re.findall(rf"<title>([\d,]+) {side}s with ", page)
+        found = re.findall(rf"<title>([\d,]+) {side}s? with ", page)
         assert sum(int(n.replace(",", "")) for n in found) == frame[f"{side}_id"].nunique()
     months = frame["time"].dt.strftime("%Y-%m").value_counts()
     for month, n in months.items():
@@ -423,6 +423,42 @@ def test_pieces_of_html() -> None:
     assert drawn.count('class="number"') == 2
     assert "&lt;x&gt;" in drawn
     assert "<tbody></tbody>" in table(["a"], [])
+
+
+def test_long_titles_are_cut_short_wherever_they_stand(
+    place: Path, tmp_path: Path, read: Read
+) -> None:
+    raw = tmp_path / "ml-1m"
+    shutil.copytree(place / "ml-1m", raw)
+    titles = "".join(f"{i}::{i} {'very ' * 600}long (1999)::Drama\n" for i in range(40))
+    (raw / "movies.dat").write_text(titles)
+    learn(tmp_path / "long", raw)
+    page = (tmp_path / "long" / "report.html").read_text(encoding="utf-8")
+    assert page.count("very …") == 0
+    assert page.count("very… (1999)") > 20
+    assert "very " * 20 not in page
+    assert Read(page).sections == read.sections
+    made = title_of({"title": "a" * 3000, "year": 1999})
+    assert (len(made), made[-8:]) == (LONGEST, "… (1999)")
+
+
+def test_one_is_no_plural(tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text("user,item,rating\nu,i,1\n")
+    names = {"user": "user", "item": "item", "rating": "rating"}
+    with nd.open_client("sequential"), quiet():
+        flow = Flow("one", tmp_path / "work", Options())
+        flow.step(
+            "store",
+            lambda out: nd.ingest(tmp_path / "raw.csv", out, overwrite=True, **names),
+            load=nd.open_store,
+        )
+        flow.finish()
+    page = (tmp_path / "work" / "report.html").read_text(encoding="utf-8")
+    said = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " | ", page).split())
+    assert not re.search(r"(?<![\d.,])1 (?!min)\w+s\b", said)
+    assert "1 step done" in said
+    assert "of 1 user and 1 item" in said
+    assert "1 star: 1 rating" in said
 
 
 def test_edges_of_supports_rise_and_hold_everything() -> None:

@@ -67,7 +67,7 @@ def test_the_archive_of_the_prize_with_its_judge(prize: Path, tmp_path: Path) ->
 
 def test_nothing_is_left_of_a_failed_ingest(prize: Path, tmp_path: Path) -> None:
     (tmp_path / "judging.txt").write_text("2:\n4\n")
-    with pytest.raises(DataFormatError, match=r"judging.txt:1: found 1 ratings below '2:', exp"):
+    with pytest.raises(DataFormatError, match=r"judging.txt:1: found 1 rating below '2:', exp"):
         ingest(prize, tmp_path / "store")
     assert {path.name for path in tmp_path.iterdir()} == {prize.name, "judging.txt"}
     with pytest.raises(InputError, match="judging is for Netflix Prize data, found a frame"):

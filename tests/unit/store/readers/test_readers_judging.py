@@ -125,7 +125,7 @@ def test_judging_in_its_folder_or_archive(folder: Path, tmp_path: Path, packed: 
         ),
         (
             JUDGING.replace("5,2005-12-30\n", ""),
-            r"judging.txt:1: found 1 ratings below '1:', expected 2 as at .*qualifying.txt:2;",
+            r"judging.txt:1: found 1 rating below '1:', expected 2 as at .*qualifying.txt:2;",
         ),
         (JUDGING.replace("7:\n1,2005-12-01\n", ""), r"judging.txt:4: found '2:', expected '7:'"),
         (JUDGING.replace("2:\n4", "4"), r"judging.txt:4: found 3 ratings below '7:', expected 1"),
