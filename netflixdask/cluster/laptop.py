@@ -18,6 +18,7 @@ import distributed
 from dask.utils import parse_bytes
 
 from netflixdask.cluster.careful import CarefulClient
+from netflixdask.cluster.nanny import LaptopNanny
 from netflixdask.cluster.scripts import forget_standard_input, refuse_unguarded_script
 from netflixdask.errors import ConfigError
 
@@ -129,6 +130,7 @@ def laptop_options(
 ) -> dict[str, Any]:
     """Return the options of a ``LocalCluster`` on loopback."""
     return {
+        "worker_class": LaptopNanny if processes else distributed.Worker,
         "n_workers": workers,
         "threads_per_worker": threads or max(1, n_cores() // workers),
         "memory_limit": memory_limit,

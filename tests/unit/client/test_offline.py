@@ -154,7 +154,7 @@ def test_the_command_loads_nothing_heavy(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *shown, last = done.stdout.splitlines()
     assert last == "0 []"
-    assert shown[0] == "from 1 ratings:"
+    assert shown[0] == "from 1 rating:"
     assert "Delta: The Return  (30; because of Alpha, Beta)" in shown[1]
 
 
