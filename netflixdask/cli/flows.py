@@ -29,7 +29,7 @@ from netflixdask.flow import (
     run_flow,
 )
 from netflixdask.flow.catalogue import read_options, title_of
-from netflixdask.flow.compiled import announce_compilation
+from netflixdask.flow.compiled import announce_compilation, remember_compilation
 from netflixdask.plan import machines_of
 
 
@@ -70,8 +70,9 @@ def run(
         return
     check_workdir(workdir)
     with session(cluster, as_json, quiet) as out:
-        announce_compilation()
+        announce_compilation(flow)
         record = run_flow(flow, workdir, options=options, force=force or (), report=report)
+        remember_compilation(flow)
         steps = [
             (s["step"], s["status"], s["seconds"], _counts(s["counts"])) for s in record["steps"]
         ]

@@ -1,10 +1,10 @@
-"""Whether the kernels are in the cache already: a first run compiles them, and says so."""
+"""Whether the kernels of a flow are in the cache already: a first run compiles, and says so."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from netflixdask import kernels
 from netflixdask.kernels import cache_dir
 from netflixdask.progress import say
 
@@ -14,15 +14,19 @@ def compiled_kernels() -> int:
     return len(list(cache_dir().rglob("*.nbi")))
 
 
-def is_warm() -> bool:
-    """Tell whether a kernel of every file is in the cache."""
-    found = {index.name.split(".", 1)[0] for index in cache_dir().rglob("*.nbi")}
-    folder = Path(kernels.__file__).parent
-    wanted = {p.stem for p in folder.glob("*.py") if "@numba.njit" in p.read_text("utf-8")}
-    return wanted <= found
+def announce_compilation(flow: str) -> None:
+    """Say that a run compiles, if the flow has not been run to its end with these kernels."""
+    if not _mark(flow).exists():
+        say("first run of this flow here: kernels are compiled as they are needed (1-2 minutes)")
 
 
-def announce_compilation() -> None:
-    """Say that the first run compiles, if this is one."""
-    if not is_warm():
-        say("first run on this machine: the kernels are compiled as they are needed (1-2 minutes)")
+def remember_compilation(flow: str) -> None:
+    """Remember that the flow was run to its end, beside the kernels that it left."""
+    with contextlib.suppress(OSError):  # a cache that is read-only keeps neither
+        _mark(flow).parent.mkdir(parents=True, exist_ok=True)
+        _mark(flow).touch()
+
+
+def _mark(flow: str) -> Path:
+    # Other flows and other CPUs need other kernels: which ones, only a run tells.
+    return cache_dir() / f"{Path(flow).stem}.ran"
