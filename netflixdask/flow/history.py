@@ -7,6 +7,7 @@ a working directory are kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -180,7 +181,7 @@ def read_record(path: Path) -> Record:
         raise
     except (OSError, ValueError) as error:
         # Of a run.json that is a working directory's own there is a copy among the runs.
-        copy = None if kept else max(workdir.glob(f"{FOLDER}/*/run.json"), default=None)
+        copy = None if kept else _newest_sound(workdir)
         todo = "remove it" if kept else "run the flow again, which skips complete steps"
         todo += f", or put back its copy {copy}" if copy is not None else ""
         what = "cannot be read" if isinstance(error, OSError) else "is damaged"
@@ -196,6 +197,15 @@ def read_record(path: Path) -> Record:
     if not written:
         run["report"] = None  # that of a run before
     return run
+
+
+def _newest_sound(workdir: Path) -> Path | None:
+    """Return the latest record among the runs of a working directory that can be read."""
+    for copy in sorted(workdir.glob(f"{FOLDER}/*/run.json"), reverse=True):
+        with contextlib.suppress(InputError, FileNotFoundError):
+            read_record(copy)
+            return copy
+    return None
 
 
 def _wrong(error: OSError | ValueError) -> str:
