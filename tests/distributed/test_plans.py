@@ -33,7 +33,7 @@ SHAPES = {
 }
 FEW_BYTES = 1_000_000
 """Less is moved or written by whatever else there is, such as the names of tasks."""
-FEW_MEMORY = 50_000_000
+FEW_MEMORY = 64_000_000
 """Less is within what a worker's heap keeps of what it has freed."""
 ATTEMPTS = 3
 """What travels, and what two threads hold at once, depends on who is quicker: one run of three."""

@@ -49,8 +49,9 @@ from netflixdask.store.shape import Shape
 
 NEIGHBOR_DISK = 13
 """A neighbour at rest, with raw ids and titles (measured: 12 to 13)."""
-WRITTEN_BYTES = 12
-"""A pair while it goes to rest, beside what it is kept in: as a table, and encoded."""
+WRITTEN_BYTES = 6
+"""A pair while it goes to rest, beside what it is kept in: as a table, and encoded. It is between 2
+and 12, as much of it takes the place of what the sums have left."""
 PAIR_DISK = 5
 """A pair at rest (measured: 4.6)."""
 SMALLER = "use fewer threads a worker, or give the workers more memory"
