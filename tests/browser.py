@@ -155,8 +155,7 @@ def tab(tmp_path: Path, width: int = 1366, height: int = 768) -> Iterator[Tab]:
                 opened.size(width, height)
                 yield opened
             finally:
-                socket.close()
-                loop.run_until_complete(asyncio.sleep(0.1))
+                loop.run_until_complete(_closed(socket))
         finally:
             chromium.terminate()
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -174,6 +173,12 @@ def _debugged(profile: Path) -> str:
             return str(pages[0]["webSocketDebuggerUrl"])
         time.sleep(0.1)
     raise TimeoutError("the browser did not start")
+
+
+async def _closed(socket: Any) -> None:
+    # Within its loop: a thread in which asyncio.run has ended has no other.
+    socket.close()
+    await asyncio.sleep(0.1)
 
 
 async def _connected(url: str) -> Any:
