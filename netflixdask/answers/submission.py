@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from netflixdask.errors import InputError, StoreError
 from netflixdask.mapreduce import use_engine
 from netflixdask.models import Estimator
 from netflixdask.store import RatingsStore
-from netflixdask.urls import UrlPath, as_path
+from netflixdask.urls import as_path, write_whole
 
 _LEVEL = 4  # of gzip: 0.4 s of the prize's 17 MB and 8 % larger than level 9, which takes 14 s
 
@@ -110,7 +109,10 @@ def write_submission(
         )
     text, n_headers = submission_text(asked.item_id, stars)
     data = gzip.compress(text, _LEVEL, mtime=0) if path.suffix == ".gz" else text
-    write_whole(path, data)
+    try:
+        write_whole(path, data, synced=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
     return Submission(path, len(stars), n_headers, digest)
 
@@ -130,25 +132,3 @@ def submission_text(item_id: pd.Series[int], stars: NDArray[np.float32]) -> tupl
         parts.append(f"{ids[a]}:\n")
         parts += lines[a:b]
     return "".join(parts).encode(), len(starts) - 1
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        InputError: if the folder is not there or cannot be written in.
-    """
-    if isinstance(path, UrlPath):
-        path.write_bytes(data)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
