@@ -2,6 +2,7 @@
 # machine that has nothing but make and Python >= 3.11 (with pip and venv).
 #
 #   make test ARGS="-m 'not slow' -x"      pass options on to pytest
+#   make test JOBS=0                       one test at a time, in the order of the folders
 #   make test PYTHON=python3.13            choose the interpreter of a new environment
 
 PYTHON ?= python3
@@ -12,6 +13,10 @@ WHEEL := .venv-wheel
 WORKDIR ?= demo
 ARGS ?=
 SOURCES := netflixdask flows tests
+
+# Two tests at a time fill two cores; those of a file stay in one process, as they share fixtures.
+JOBS ?= 2
+BESIDE := --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,12 +47,16 @@ demo: $(VENV)/.installed ## run the quickstart flow into ./demo (a second run sk
 	$(BIN)/netflixdask run quickstart --workdir $(WORKDIR) $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.installed ## run every test, with coverage (kernels are compiled, so not traced)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+test: $(VENV)/.installed ## run every test, JOBS (2) at a time
+	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
+
+.PHONY: coverage
+coverage: $(VENV)/.installed ## run every test and say which lines it reached (kernels are compiled, so not traced)
+	$(BIN)/python -m pytest $(BESIDE) --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.installed ## run the tests that need no cluster, no real data and no patience
-	$(BIN)/python -m pytest -m "not slow and not distributed and not realdata" $(ARGS)
+	$(BIN)/python -m pytest $(BESIDE) -m "not slow and not distributed and not realdata" $(ARGS)
 
 CHECKS := check-style check-format check-types check-layers check-spelling check-metadata
 .PHONY: lint $(CHECKS)
@@ -128,7 +137,7 @@ venv-lowest: $(LOWEST)/.installed ## make .venv-lowest, with the oldest versions
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST)/.installed ## run every test on the oldest versions that pyproject.toml admits
-	$(LOWEST)/bin/python -m pytest $(ARGS)
+	$(LOWEST)/bin/python -m pytest $(BESIDE) $(ARGS)
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the sdist, and from it the wheel, into ./dist
@@ -141,7 +150,7 @@ test-wheel: wheel ## run the unit tests against the built wheel
 	rm -rf $(WHEEL)
 	$(call install,$(WHEEL),"$$(ls $(CURDIR)/dist/*.whl)[test]")
 	cp -r tests pyproject.toml $(WHEEL)/
-	cd $(WHEEL) && bin/pytest --ignore tests/unit/test_project.py tests/unit $(ARGS)
+	cd $(WHEEL) && bin/pytest $(BESIDE) --ignore tests/unit/test_project.py tests/unit $(ARGS)
 
 .PHONY: clean
 clean: ## remove what the targets above made, the environments too

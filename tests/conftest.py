@@ -35,6 +35,9 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 # What fails fast and names the fault best comes first; clusters and whole flows come last.
 _ORDER = ["unit", "distributed", "deploy", "flows", "realdata", "benchmarks"]
 
+# In several processes the long files come first, so that no process waits long for the last one.
+_ORDER_BESIDE = ["flows", "deploy", "distributed", "realdata", "benchmarks", "unit"]
+
 
 def _data_dir() -> Path | None:
     named = os.environ.get("NETFLIXDASK_DATA")
@@ -50,10 +53,12 @@ def _data_dir() -> Path | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order tests by folder, and skip those on real data where there is none."""
+    beside = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes (pytest -n)
+    order = _ORDER_BESIDE if beside else _ORDER
 
     def rank(item: pytest.Item) -> int:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
-        return _ORDER.index(folder) if folder in _ORDER else -1
+        return order.index(folder) if folder in order else -1
 
     items.sort(key=rank)
     if _data_dir() is None:

@@ -28,9 +28,11 @@ class CarefulClient(distributed.Client):
     newcomers: Newcomers | None = None
     """Workers that have come since; None where nobody compares versions."""
 
+    _left = False  # the scheduler of Dask's collections has been put back
+
     def __init__(self, *args: Any, **options: Any) -> None:
         global _before
-        found = dask.config.get("scheduler", None)
+        found = _chosen()
         if found != OF_CLIENTS:
             _before = found
         elif _another(self) is None:
@@ -47,11 +49,17 @@ class CarefulClient(distributed.Client):
         try:
             return super().close(*args, **options)
         finally:
-            if dask.config.get("scheduler", None) == OF_CLIENTS and _another(self) is None:
+            # Once: the collector closes what has been closed, perhaps while another client starts.
+            left, self._left = self._left, True
+            if not left and _chosen() == OF_CLIENTS and _another(self) is None:
                 if _before is None:
                     dask.config.config.pop("scheduler", None)
                 else:
                     dask.config.set(scheduler=_before)
+
+
+def _chosen() -> Any:
+    return dask.config.get("scheduler", None)
 
 
 def _another(client: distributed.Client) -> distributed.Client | None:

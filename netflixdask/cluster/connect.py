@@ -26,7 +26,7 @@ class OwningClient(CarefulClient):
     """A client that closes its cluster when it is closed."""
 
     def __init__(self, cluster: Any) -> None:
-        self._owned = cluster
+        self._owned: Any = cluster
         super().__init__(cluster)
 
     def close(self, *args: Any, **options: Any) -> Any:
@@ -34,7 +34,11 @@ class OwningClient(CarefulClient):
         try:
             return super().close(*args, **options)
         finally:
-            self._owned.close()
+            # Once: the collector closes what has been closed, and a cluster takes a lock for it
+            # which the thread that the collector runs in may be waited for with.
+            owned, self._owned = self._owned, None
+            if owned is not None:
+                owned.close()
 
 
 def connect(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import dask
 import dask.array
 import distributed
 import pytest
+from distributed.utils import LoopRunner
 
 from netflixdask.cluster import connect, current_client, open_client
 from tests.places import DaskCommands, dask_commands
@@ -101,6 +103,33 @@ def test_a_laptop_that_is_closed_in_its_block(before: dict[str, Any]) -> None:
     with open_client("threads", quiet=True) as client:
         assert computed() == 10
         client.close()
+    assert_nothing_left(before)
+
+
+@pytest.mark.parametrize("kind", ["threads", "a file"])
+def test_a_closed_client_waits_for_nothing_when_it_is_collected(
+    kind: str, tmp_path: Path, before: dict[str, Any]
+) -> None:
+    # Python's collector runs in any thread, in one that is just being started for a client too.
+    file = tmp_path / "cluster.toml"
+    file.write_text('kind = "laptop"\nworkers = 1\nmemory = "1GB"\n')
+    client: Any = open_client(str(file) if kind == "a file" else kind, quiet=True)
+    client.close()
+    with LoopRunner._lock:
+        collector = threading.Thread(target=client.__del__, daemon=True)
+        collector.start()
+        collector.join(10)
+        assert not collector.is_alive()
+    assert_nothing_left(before)
+
+
+def test_a_closed_client_leaves_the_next_alone(before: dict[str, Any]) -> None:
+    first: Any = open_client("threads", quiet=True)
+    first.close()
+    # As while the next one starts: it is the scheduler already, and not yet the default client.
+    with dask.config.set(scheduler="dask.distributed"):
+        first.__del__()
+        assert dask.config.get("scheduler") == "dask.distributed"
     assert_nothing_left(before)
 
 

@@ -89,7 +89,7 @@ def same(a: Artifact, b: Artifact) -> bool:
     return all(a.table(name).equals(b.table(name)) for name in ("neighbors", "items"))
 
 
-@pytest.mark.parametrize("name", [*MEASURES, Lopsided()], ids=str)
+@pytest.mark.parametrize("name", [*MEASURES, pytest.param(Lopsided(), id="lopsided")])
 def test_neighbors_are_those_of_all_pairs(store: RatingsStore, tmp_path: Path, name: Any) -> None:
     for number, options in enumerate(
         [
