@@ -165,7 +165,9 @@ def test_a_data_line_before_any_header_is_always_refused(tmp_path: Path, on_erro
         all_rows(open_source(path, format="combined"), on_error=on_error)
 
 
-@pytest.mark.parametrize("raw", [b"", b"\n\n", b" \r\n", b"\xef\xbb\xbf\n", gzip.compress(b"\n", mtime=0)])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\n\n", b" \r\n", b"\xef\xbb\xbf\n", gzip.compress(b"\n", mtime=0)]
+)
 @pytest.mark.parametrize("on_error", ["fail", "reject"])
 def test_an_empty_file_is_always_refused(tmp_path: Path, raw: bytes, on_error: str) -> None:
     path = tmp_path / "combined_data_1.txt"
