@@ -19,6 +19,7 @@ import yaml
 import netflixdask
 from tests.engine import engine_of
 from tests.recipes import DEPLOY, documents, image_environment
+from tests.waiting import until
 
 KUBERNETES = DEPLOY / "kubernetes"
 KUSTOMIZATIONS = ("base", "cluster", "job", "overlays/cluster-tls", "overlays/job-tls")
@@ -295,11 +296,15 @@ def test_the_pods_start_and_answer_the_operator(tmp_path: Path) -> None:
         for role in ("scheduler", "worker"):
             engine.start(role)
         pages = f"http://127.0.0.1:{engine.ports['8787']}/api/v1"
-        with urllib.request.urlopen(f"{pages}/get_workers", timeout=30) as answer:
-            workers = json.load(answer)
-        assert [each["name"] for each in workers["workers"]] == [told["DASK_WORKER_NAME"]]
-        with urllib.request.urlopen(f"{pages}/adaptive_target", timeout=30) as answer:
-            assert json.load(answer) == {"workers": 0}
+
+        def answer(page: str) -> Any:
+            with urllib.request.urlopen(f"{pages}/{page}", timeout=30) as said:
+                return json.load(said)
+
+        # a worker answers its probe before the scheduler has taken it in
+        workers = until(lambda: answer("get_workers")["workers"])
+        assert [each["name"] for each in workers] == [told["DASK_WORKER_NAME"]]
+        assert answer("adaptive_target") == {"workers": 0}
         log = (tmp_path / "worker.log").read_text(encoding="utf-8")
         assert re.search(r"Memory: +4\.00 GiB", log)
         assert re.search(r"Threads: +2\b", log)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from distributed.utils import LoopRunner
 
 from netflixdask.cluster import connect, current_client, open_client
 from tests.places import DaskCommands, dask_commands
+from tests.waiting import until
 
 pytestmark = pytest.mark.distributed
 
@@ -54,17 +54,11 @@ def at_once(client: Any) -> None:
 
 
 def while_it_is_looked_for(client: Any) -> None:
-    end = time.monotonic() + 30
-    while client.status == "running":
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: client.status != "running")
 
 
 def when_it_is_given_up(client: Any) -> None:
-    end = time.monotonic() + 30
-    while client.status != "closed":
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: client.status == "closed")
 
 
 def closed_in_the_block(client: Any) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from netflixdask.cli.app import run
 from netflixdask.cluster import open_client, standing
+from tests.waiting import until
 
 pytestmark = pytest.mark.distributed
 
@@ -49,13 +49,6 @@ def cluster(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
 
 def left_of(file: Path) -> list[psutil.Process]:
     return standing.processes_of(standing.state_folder(file))
-
-
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_up_status_and_down(lab: Path, cluster: Callable[..., Any]) -> None:

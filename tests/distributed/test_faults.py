@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from netflixdask.progress import quiet
 from netflixdask.store.clean import clean_store
 from tests.hosts import Hosts, hosts
 from tests.tables import differences, leftovers, pickles
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
 
@@ -67,15 +68,6 @@ def start(where: Hosts, cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(true: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> None:
-    deadline = time.monotonic() + 120
-    while not true():
-        if process is not None:
-            assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def sleep(seconds: float, *_: Any) -> float:
     time.sleep(seconds)
     return seconds
@@ -96,7 +88,7 @@ def test_a_killed_scheduler_ends_a_flow_and_the_same_command_goes_on(
 ) -> None:
     process = start(two, tmp_path, *FLOW)
     kept = tmp_path / "w" / "model-als.checkpoint" / "manifest.json"
-    wait_until(kept.exists, process)
+    until(kept.exists, process=process, pause=0.002)
     began = time.monotonic()
     two.kill("scheduler")
     out, err = process.communicate(timeout=ENDS_WITHIN)
@@ -390,14 +382,14 @@ def test_a_client_that_goes_away_leaves_nothing_at_the_scheduler(
 ) -> None:
     size = ("--ratings", "1500000", "--users", "20000", "--items", "2000", "--layout", "store")
     process = start(two, tmp_path, "synth", "out", *size, "--quiet")
-    wait_until(lambda: any(tmp_path.glob("out/.staging-*/gen/by_*/*")), process)
+    until(lambda: any(tmp_path.glob("out/.staging-*/gen/by_*/*")), 120, process, pause=0.002)
     process.kill()
     process.communicate()
     with Client(two.address, set_as_default=False) as client:
-        wait_until(lambda: client.run_on_scheduler(n_tasks) == 0)
+        until(lambda: client.run_on_scheduler(n_tasks) == 0)
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
         # A task that was running may write one more file; nothing runs after it.
-        wait_until(lambda: not any(client.processing().values()))
+        until(lambda: not any(client.processing().values()))
     assert all(two.processes[name].poll() is None for name in ("scheduler", "a", "b"))
     (staging,) = (tmp_path / "out").iterdir()
     assert staging.name.startswith(".staging-")

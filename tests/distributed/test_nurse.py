@@ -16,6 +16,7 @@ from distributed import Client
 
 from netflixdask.cluster import nurse
 from tests.hosts import Hosts, hosts
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
@@ -50,11 +51,7 @@ def workers_of(where: Hosts, name: str) -> list[psutil.Process]:
 
 def new_worker(where: Hosts, name: str, but: list[psutil.Process]) -> psutil.Process:
     """Wait until a nanny has started another worker process."""
-    end = time.monotonic() + 30
-    while not (new := [p for p in workers_of(where, name) if p not in but]):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return new[0]
+    return until(lambda: [p for p in workers_of(where, name) if p not in but], pause=0.05)[0]
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from netflixdask.cli.app import run
+from tests.waiting import until
 
 SEQUENTIAL = ("--cluster", "sequential", "--quiet")
 BIG = ("--ratings", "1500000", "--users", "20000", "--items", "2000")
@@ -54,15 +55,6 @@ def background(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]
         process.communicate()
 
 
-def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait for the process to come to a point that is seen on the disk."""
-    deadline = time.monotonic() + 60
-    while not true():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def ended(processes: list[psutil.Process]) -> bool:
     """Whether all have ended, within some seconds."""
     return not psutil.wait_procs(processes, timeout=10)[1]
@@ -75,7 +67,7 @@ def test_what_a_killed_run_left_is_cleaned_and_said(
 ) -> None:
     process = background("synth", "out", *BIG, "--layout", layout)
     staging = "out/.staging-*/" + {"store": "gen/by_*/*", "netflix": "training_set/*"}[layout]
-    wait_until(lambda: any(tmp_path.glob(staging)), process)
+    until(lambda: any(tmp_path.glob(staging)), process=process)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
@@ -98,11 +90,11 @@ def test_ctrl_c(command: str, whole_group: bool, tmp_path: Path, background: Any
     """A terminal sends it to the group; ``kill -INT`` and supervisors to the command alone."""
     if command == "synth":
         process = background("synth", "out", *BIG, "--layout", "store")
-        wait_until(lambda: any(tmp_path.glob("out/.staging-*")), process)
+        until(lambda: any(tmp_path.glob("out/.staging-*")), process=process)
     else:
         options = ("--set", "n_ratings=1500000", "--set", "n_users=20000", "--set", "n_items=2000")
         process = background("run", "quickstart", "--workdir", "w", *options)
-        wait_until(lambda: any(tmp_path.glob("w/*/.staging-*")), process)
+        until(lambda: any(tmp_path.glob("w/*/.staging-*")), process=process)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert workers, "no worker process was running"
     send = os.killpg if whole_group else os.kill
@@ -124,7 +116,7 @@ def test_ctrl_c(command: str, whole_group: bool, tmp_path: Path, background: Any
 
 def test_sigterm_cleans_like_ctrl_c(tmp_path: Path, background: Any) -> None:
     process = background("synth", "out", *BIG, "--layout", "store", *SEQUENTIAL)
-    wait_until(lambda: any(tmp_path.glob("out/.staging-*")), process)
+    until(lambda: any(tmp_path.glob("out/.staging-*")), process=process)
     process.terminate()
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
@@ -144,7 +136,7 @@ def test_ctrl_c_while_it_starts(background: Any) -> None:
 @pytest.mark.distributed
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, background: Any) -> None:
     process = background("synth", "out", *BIG, "--layout", "store", "--cluster", "laptop:2")
-    wait_until(lambda: any(tmp_path.glob("out/.staging-*")), process)
+    until(lambda: any(tmp_path.glob("out/.staging-*")), process=process)
     workers = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     assert process.stderr is not None
