@@ -1,7 +1,8 @@
 """Workers pinned to a core each, run by a process of their own that is told which stage to run.
 
 ``scaling.py`` starts several of these and gives them turns, so that what the machine does
-meanwhile (its speed changes by tens of percent in minutes) meets all of them alike.
+meanwhile (its speed changes by tens of percent in minutes) meets all of them alike. Those whose
+turn it is not are suspended: clusters at rest take some of the cores too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import distributed
+import psutil
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
@@ -73,6 +75,7 @@ def pinned(
     environ["PYTHONPATH"] = root
     for setting, (_, calmer) in CALMER.items():  # as on every cluster that is not started by hand
         environ[f"DASK_{setting.upper().replace('.', '__')}"] = calmer
+    environ["DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"] = "null"  # nobody is dead who is suspended
     with hosts(folder, **environ) as started:
         for core in cores[:n_workers]:
             started.worker(str(core), "--memory-limit", WORKER_MEMORY)
@@ -112,16 +115,21 @@ class Driven:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._answer()
+        self._rest()
 
     def begin(self, stage: str) -> None:
         """Begin a stage."""
+        for process in self._all():
+            process.resume()
         assert self._process.stdin is not None
         self._process.stdin.write(f"{stage}\n")
         self._process.stdin.flush()
 
     def end(self) -> Took:
         """Wait for its end."""
-        return Took(**json.loads(self._answer()))
+        took = Took(**json.loads(self._answer()))
+        self._rest()
+        return took
 
     def run(self, stage: str) -> Took:
         """Run a stage."""
@@ -130,7 +138,18 @@ class Driven:
 
     def close(self) -> None:
         """End the workers."""
+        for process in self._all():
+            process.resume()
         self._process.communicate()
+
+    def _rest(self) -> None:
+        for process in self._all():
+            process.suspend()
+
+    def _all(self) -> list[psutil.Process]:
+        """Return the process, and all that it has started."""
+        own = psutil.Process(self._process.pid)
+        return [own, *own.children(recursive=True)]
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
