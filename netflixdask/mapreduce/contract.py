@@ -79,6 +79,10 @@ class Engine(Protocol):
     def places(self) -> tuple[str, ...]:
         """Where :meth:`submit` may put tasks, one a worker process; none where there are none."""
 
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """The places, taking turns, each as often as it has threads; none if there is but one."""
+
     def submit(
         self,
         fn: Callable[..., Any],

@@ -52,6 +52,17 @@ class DaskEngine:
         """Addresses of all workers, now."""
         return tuple(self._identity(-1)["workers"])
 
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """Addresses of all workers, now, each as often as it has threads; of one alone none."""
+        threads = {
+            address: worker["nthreads"] for address, worker in self._identity(-1)["workers"].items()
+        }
+        if len(threads) == 1:
+            return ()
+        rounds = range(max(threads.values(), default=0))
+        return tuple(place for turn in rounds for place, n in threads.items() if turn < n)
+
     def submit(
         self,
         fn: Callable[..., Any],

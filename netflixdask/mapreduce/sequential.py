@@ -18,6 +18,7 @@ class SequentialEngine:
     n_workers = 1
     n_threads = 1
     places: tuple[str, ...] = ()
+    seats: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._done = 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from netflixdask.kernels.half_step import SEGMENT
-from netflixdask.mapreduce import Engine
+from netflixdask.mapreduce import Engine, place_of
 from netflixdask.models.exchange import DstBlock, Source, loaded
 from netflixdask.models.side import FIXED
 from netflixdask.plan import Machines
@@ -46,6 +46,7 @@ def rating_blocks(
     most = largest_block(machines)
     n_blocks, heavy = block_size(store.n_ratings, engine.n_threads, n_unknowns, most)
     streamed = streams(Shape.of(store), machines)
+    seats = () if streamed else engine.seats
     sides: list[list[DstBlock]] = []
     for by in ("user", "item"):
         rank = int(by == "item")  # the users' first: what comes next is their mean
@@ -55,24 +56,21 @@ def rating_blocks(
         if split:
             counts = store.counts(by)
             loaders = [run for (one,) in loaders for run in _cut_heavy(one, counts, heavy)]
-        sides.append(
-            [
-                DstBlock(
-                    run[0].first,
-                    run[0].stop,
-                    sum(loader.n_ratings for loader in run),
-                    [
-                        loader
-                        if streamed
-                        else engine.submit(
-                            loader, name=f"load-by-{by}", index=(number, piece), rank=rank
-                        )
-                        for piece, loader in enumerate(run)
-                    ],
+        turn = itertools.count()
+        blocks = []
+        for number, run in enumerate(loaders):
+            homes = [place_of(next(turn), seats) for _ in run]
+            pieces = [
+                loader
+                if streamed
+                else engine.submit(
+                    loader, name=f"load-by-{by}", index=(number, piece), rank=rank, place=home
                 )
-                for number, run in enumerate(loaders)
+                for piece, (loader, home) in enumerate(zip(run, homes, strict=True))
             ]
-        )
+            n_ratings = sum(loader.n_ratings for loader in run)
+            blocks.append(DstBlock(run[0].first, run[0].stop, n_ratings, pieces, homes))
+        sides.append(blocks)
     return sides[0], sides[1]
 
 

@@ -75,6 +75,13 @@ class DstBlock(NamedTuple):
     pieces: list[Handle]
     """One block; or several of one heavy row, each a run of whole segments, in order. Each is a
     handle, or a loader."""
+    homes: Sequence[str] = ()
+    """Where the pieces are held and should be solved; none = wherever they are. Dask would hand a
+    block of 20 MB to a neighbour whose queue is shorter for the moment."""
+
+    def home(self, piece: int = 0) -> str:
+        """Return the place of a piece."""
+        return self.homes[piece] if self.homes else ""
 
 
 Source = RatingBlock | BlockLoader
@@ -184,10 +191,15 @@ class Exchange:
         return solve(parts, given, epoch)
 
     def _submit(
-        self, fn: Callable[..., Any], *args: Any, step: str, index: tuple[int, ...]
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        step: str,
+        index: tuple[int, ...],
+        place: str = "",
     ) -> Handle:
         name = f"{self.name}-{step}" if step else self.name
-        return self.engine.submit(fn, *args, name=name, index=index)
+        return self.engine.submit(fn, *args, name=name, index=index, place=place)
 
     def _broadcast(self, parts: Sequence[Handle], given: Handle, epoch: int) -> list[Handle]:
         src = _Src(self._assembly, self.n_src)
@@ -196,14 +208,17 @@ class Exchange:
         for number, block in enumerate(self.blocks):
             if len(block.pieces) == 1:
                 task = (_solve, self.solver, block.pieces[0], runs, src, given)
-                solved.append(self._submit(*task, step="", index=(epoch, number)))
+                solved.append(
+                    self._submit(*task, step="", index=(epoch, number), place=block.home())
+                )
                 continue
             sums = [
                 self._submit(
-                    _sum, self.solver, piece, runs, src, step="sum", index=(epoch, number, p)
+                    _sum, self.solver, piece, runs, src,
+                    step="sum", index=(epoch, number, p), place=block.home(p),
                 )
                 for p, piece in enumerate(block.pieces)
-            ]
+            ]  # fmt: skip
             solved.append(self._add_up(block, sums, given, (epoch, number)))
         return solved
 
