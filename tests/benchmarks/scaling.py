@@ -292,6 +292,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where all is written; temporary without")
     parser.add_argument("--predict", action="store_true", help="larger clusters alone, by rates")
     given = parser.parse_args()
+    if "recommend" in (given.stage or ()) and "als" not in given.stage:
+        parser.error("--stage recommend: lists are made by the model of --stage als; ask for both")
     if given.predict:
         predict(dict.fromkeys(STAGES, 1.0), TASK_SECONDS, TASK_BYTES)
         return
