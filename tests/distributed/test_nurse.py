@@ -37,9 +37,7 @@ def two(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
             nursed = ("--preload-nanny", "netflixdask.cluster.nurse")
             found.worker(name, "--nworkers", "2", "--death-timeout", f"{timeout:g}", *nursed)
         found.wait_for(4)
-        time.sleep(
-            2.0
-        )  # a worker that dies before its nanny knows of its start is not started again
+        time.sleep(2.0)  # until nannies know of their workers: before, a death ends the process
         yield found
 
 
