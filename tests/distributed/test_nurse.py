@@ -37,8 +37,15 @@ def two(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
             nursed = ("--preload-nanny", "netflixdask.cluster.nurse")
             found.worker(name, "--nworkers", "2", "--death-timeout", f"{timeout:g}", *nursed)
         found.wait_for(4)
-        time.sleep(2.0)  # until nannies know of their workers: before, a death ends the process
+        with Client(found.address, set_as_default=False) as client:
+            # the scheduler knows a worker before its nanny does, whose process ends if it dies then
+            until(lambda: statuses(client) == {"running"}, pause=0.05)
         yield found
+
+
+def statuses(client: Client) -> set[str]:
+    """Return how the nannies are."""
+    return set(client.run(lambda dask_worker: dask_worker.status.name, nanny=True).values())
 
 
 def workers_of(where: Hosts, name: str) -> list[psutil.Process]:
