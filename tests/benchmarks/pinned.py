@@ -106,7 +106,10 @@ def calls(base: Path, text: Path, store: Path) -> dict[str, Callable[[], Any]]:
 
 
 class Driven:
-    """A process that holds pinned workers and runs a stage whenever it is told to."""
+    """A process that holds pinned workers and runs a stage whenever it is told to.
+
+    They end with the block: who is suspended would not be told by a process that is gone.
+    """
 
     def __init__(self, folder: Path, text: Path, store: Path, n_workers: int, first: int) -> None:
         given = [str(one) for one in (folder, text, store, n_workers, first)]
@@ -136,8 +139,11 @@ class Driven:
         self.begin(stage)
         return self.end()
 
-    def close(self) -> None:
-        """End the workers."""
+    def __enter__(self) -> Driven:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers, however the block ended."""
         for process in self._all():
             process.resume()
         self._process.communicate()
@@ -147,7 +153,9 @@ class Driven:
             process.suspend()
 
     def _all(self) -> list[psutil.Process]:
-        """Return the process, and all that it has started."""
+        """Return the process, and all that it has started, unless it has ended."""
+        if self._process.poll() is not None:
+            return []
         own = psutil.Process(self._process.pid)
         return [own, *own.children(recursive=True)]
 

@@ -13,6 +13,7 @@ same, and two that share the work take turns. The tables are those of the README
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import statistics
@@ -79,24 +80,23 @@ def strong(
 ) -> dict[str, dict[str, list[Took]]]:
     """Run every stage ``1 + runs`` times on one worker, on two, and twice at a time on one each."""
     found: dict[str, dict[str, list[Took]]] = {}
-    driven = {
-        name: Driven(folder / name, text, store, n, first)
-        for name, n, first in (("one", 1, 0), ("other", 1, 1), ("two", 2, 0))
-    }
-    for stage in stages:
-        took: dict[str, list[Took]] = {name: [] for name in ("one", "both", "two")}
-        for _ in range(1 + runs):
-            took["one"].append(driven["one"].run(stage))
-            for name in ("one", "other"):
-                driven[name].begin(stage)
-            both = [driven[name].end() for name in ("one", "other")]
-            took["both"].append(max(both, key=lambda one: one.seconds))
-            took["two"].append(driven["two"].run(stage))
-            last = {name: round(some[-1].seconds, 2) for name, some in took.items()}
-            print(f"  {stage}: {last}", file=sys.stderr, flush=True)
-        found[stage] = took
-    for one in driven.values():
-        one.close()
+    with contextlib.ExitStack() as stack:
+        driven = {
+            name: stack.enter_context(Driven(folder / name, text, store, n, first))
+            for name, n, first in (("one", 1, 0), ("other", 1, 1), ("two", 2, 0))
+        }
+        for stage in stages:
+            took: dict[str, list[Took]] = {name: [] for name in ("one", "both", "two")}
+            for _ in range(1 + runs):
+                took["one"].append(driven["one"].run(stage))
+                for name in ("one", "other"):
+                    driven[name].begin(stage)
+                both = [driven[name].end() for name in ("one", "other")]
+                took["both"].append(max(both, key=lambda one: one.seconds))
+                took["two"].append(driven["two"].run(stage))
+                last = {name: round(some[-1].seconds, 2) for name, some in took.items()}
+                print(f"  {stage}: {last}", file=sys.stderr, flush=True)
+            found[stage] = took
     return found
 
 
